@@ -1,0 +1,60 @@
+#include "cpu/isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+namespace seqkern::cpu {
+
+const char* name(Isa isa) {
+  switch (isa) {
+    case Isa::portable:
+      return "portable";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+  }
+  throw std::runtime_error("name(Isa): no such instruction set");
+}
+
+std::vector<Isa> compiled_isas() {
+#if defined(__x86_64__)
+  return {Isa::portable, Isa::avx2, Isa::avx512};
+#else
+  return {Isa::portable};
+#endif
+}
+
+Isa best_isa() {
+#if defined(__x86_64__)
+  // These read the state that the operating system saves as well as what the CPU has.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512) return Isa::avx512;
+  if (avx2) return Isa::avx2;
+#endif
+  return Isa::portable;
+}
+
+Isa select_isa(const std::string& request, Isa best) {
+  if (request.empty()) return best;
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    if (request != name(isa)) continue;
+    if (isa > best) {
+      throw std::runtime_error("SEQKERN_ISA=" + request + " asks for more than this CPU has, which is " + name(best));
+    }
+    return isa;
+  }
+  throw std::runtime_error("SEQKERN_ISA=" + request + " is unknown; expected portable, avx2 or avx512");
+}
+
+Isa current_isa() {
+  static const Isa isa = [] {
+    const char* request = std::getenv("SEQKERN_ISA");
+    return select_isa(request ? request : "", best_isa());
+  }();
+  return isa;
+}
+
+}  // namespace seqkern::cpu

@@ -1,0 +1,28 @@
+// Which instruction set the CPU kernels use, chosen when the process first asks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace seqkern::cpu {
+
+// In rising order: each one includes those before it.
+enum class Isa { portable, avx2, avx512 };
+
+// The name used by build_info() and SEQKERN_ISA: "portable", "avx2", "avx512".
+const char* name(Isa isa);
+
+// The sets that this binary holds kernels for.
+std::vector<Isa> compiled_isas();
+
+// The best compiled set that this CPU runs. avx2 means AVX2 and FMA; avx512 means the F, BW, DQ and VL subsets besides.
+Isa best_isa();
+
+// `best`, or the lower set that `request` names (empty: no request).
+// Throws std::runtime_error if `request` is no set's name or names one above `best`.
+Isa select_isa(const std::string& request, Isa best);
+
+// select_isa() of the environment variable SEQKERN_ISA and best_isa(), settled by the first call that returns.
+Isa current_isa();
+
+}  // namespace seqkern::cpu

@@ -1,0 +1,39 @@
+#include "cpu/kernels.h"
+
+#include "cpu/isa.h"
+
+namespace seqkern::cpu {
+
+#define SEQKERN_DECLARE_TABLES(isa)                            \
+  namespace isa {                                              \
+  extern const KernelTable<float> float_table;                 \
+  extern const KernelTable<double> double_table;               \
+  extern const KernelTable<math::BFloat16> bfloat16_table;     \
+  }
+
+SEQKERN_DECLARE_TABLES(portable)
+#if defined(__x86_64__)
+SEQKERN_DECLARE_TABLES(avx2)
+SEQKERN_DECLARE_TABLES(avx512)
+#define SEQKERN_SELECT(table) \
+  (current_isa() == Isa::avx512 ? avx512::table : current_isa() == Isa::avx2 ? avx2::table : portable::table)
+#else
+#define SEQKERN_SELECT(table) portable::table
+#endif
+
+template <>
+const KernelTable<float>& kernels<float>() {
+  return SEQKERN_SELECT(float_table);
+}
+
+template <>
+const KernelTable<double>& kernels<double>() {
+  return SEQKERN_SELECT(double_table);
+}
+
+template <>
+const KernelTable<math::BFloat16>& kernels<math::BFloat16>() {
+  return SEQKERN_SELECT(bfloat16_table);
+}
+
+}  // namespace seqkern::cpu

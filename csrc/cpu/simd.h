@@ -1,0 +1,180 @@
+// SIMD vectors of float and double by the compiler's vector extensions.
+//
+// Included by kernels_<isa>.cpp after the target pragma; everything lives in the namespace SEQKERN_ISA of that file, so the
+// three copies never mix. SEQKERN_VECTOR_BYTES tells the instruction sets apart (a target pragma does not define __AVX512F__
+// and the like before GCC 13). Arithmetic, comparison and broadcast of a scalar come from the language; this header adds
+// unaligned and partial memory access, reductions, transposition, and exp and tanh.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "math/primitives.h"
+
+namespace seqkern::cpu::SEQKERN_ISA {
+
+constexpr int kVectorBytes = SEQKERN_VECTOR_BYTES;
+
+template <class T>
+struct VecOf {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+using Float = Vec<float>;
+using Double = Vec<double>;
+using Int = Vec<int32_t>;
+
+#define SEQKERN_INLINE inline __attribute__((always_inline))
+
+template <class T>
+SEQKERN_INLINE Vec<T> broadcast(T x) {
+  return x - Vec<T>{};
+}
+
+template <class T>
+SEQKERN_INLINE Vec<T> load(const T* p) {
+  Vec<T> v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+template <class T>
+SEQKERN_INLINE void store(T* p, Vec<T> v) {
+  std::memcpy(p, &v, sizeof(v));
+}
+
+// The first n lanes (0 < n <= lanes); the rest reads as zero and is not written. Memory past the n values is not touched.
+template <class T>
+SEQKERN_INLINE Vec<T> load_partial(const T* p, int n) {
+  Vec<T> v{};
+  if (n == kLanes<T>) return load(p);
+#if SEQKERN_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    v = (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  else
+    v = (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
+#else
+  std::memcpy(&v, p, sizeof(T) * static_cast<size_t>(n));
+#endif
+  return v;
+}
+
+template <class T>
+SEQKERN_INLINE void store_partial(T* p, Vec<T> v, int n) {
+  if (n == kLanes<T>) return store(p, v);
+#if SEQKERN_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+  else
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+#else
+  std::memcpy(p, &v, sizeof(T) * static_cast<size_t>(n));
+#endif
+}
+
+template <class V>
+SEQKERN_INLINE V max(V a, V b) {
+  return a > b ? a : b;
+}
+
+// Sum and maximum of all lanes, in a fixed order.
+template <class T>
+SEQKERN_INLINE T reduce_sum(Vec<T> v) {
+  T sum = 0;
+  for (int i = 0; i < kLanes<T>; ++i) sum += v[i];
+  return sum;
+}
+
+template <class T>
+SEQKERN_INLINE T reduce_max(Vec<T> v) {
+  T best = v[0];
+  for (int i = 1; i < kLanes<T>; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+template <class V, size_t... I>
+SEQKERN_INLINE void zip(V a, V b, V& low, V& high, std::index_sequence<I...>) {
+  constexpr int n = sizeof...(I);
+  low = __builtin_shufflevector(a, b, (I % 2 ? n + I / 2 : I / 2)...);
+  high = __builtin_shufflevector(a, b, (I % 2 ? n + n / 2 + I / 2 : n / 2 + I / 2)...);
+}
+
+// Transposes a square of lanes x lanes values: log2(lanes) rounds of a perfect shuffle of the rows.
+template <class T>
+SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
+  constexpr int n = kLanes<T>;
+#pragma GCC unroll 4
+  for (int round = 1; round < n; round *= 2) {
+    Vec<T> out[n];
+#pragma GCC unroll 16
+    for (int i = 0; i < n / 2; ++i)
+      zip(rows[i], rows[i + n / 2], out[2 * i], out[2 * i + 1], std::make_index_sequence<n>{});
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) rows[i] = out[i];
+  }
+}
+
+}  // namespace seqkern::cpu::SEQKERN_ISA
+
+// Vector overloads of math/primitives.h, in the namespace of the templates that call them. The vector types, and so the
+// overloads, differ between the ISAs.
+namespace seqkern::math {
+
+// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial in r; within 1 ulp of expf over the whole range. Overflows to
+// infinity, underflows to zero through the denormals, keeps NaN.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
+  using namespace cpu::SEQKERN_ISA;
+  const Float low = broadcast(-110.0f), high = broadcast(110.0f);
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
+  const Float shifted = x * 1.44269504088896341f + kRound;
+  const Float n = shifted - kRound;
+  Float r = x - n * 0.693145751953125f;
+  r -= n * 1.42860677e-6f;
+  Float p = 1.3981999e-3f + r * 1.9875691e-4f;
+  p = p * r + 8.3334519e-3f;
+  p = p * r + 4.1665796e-2f;
+  p = p * r + 1.6666665e-1f;
+  p = p * r + 5.0e-1f;
+  p = p * r * r + r + 1.0f;
+  // 2^n in two factors, so that n may pass the exponent range of one.
+  const Int whole = (Int)shifted - 0x4B400000;
+  const Int half = whole >> 1;
+  const Float scale_a = (Float)((half + 127) << 23);
+  const Float scale_b = (Float)((whole - half + 127) << 23);
+  return p * scale_a * scale_b;
+}
+
+// tanh by an odd polynomial near zero (where 1 - 2 / (exp(2x) + 1) would cancel) and by exp elsewhere; within 2 ulp.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float tanh_value(cpu::SEQKERN_ISA::Float x) {
+  using namespace cpu::SEQKERN_ISA;
+  const Float magnitude = x < 0.0f ? -x : x;
+  const Float square = x * x;
+  Float p = -5.70498872745e-3f * square + 2.06390887954e-2f;
+  p = p * square - 5.37397155531e-2f;
+  p = p * square + 1.33314422036e-1f;
+  p = p * square - 3.33332819422e-1f;
+  const Float near = p * square * x + x;
+  const Float tail = 1.0f - 2.0f / (exp_value(magnitude + magnitude) + 1.0f);
+  const Float far = x < 0.0f ? -tail : tail;
+  return magnitude < 0.625f ? near : far;
+}
+
+// float64 exists for gradient checks: exactness before speed.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Double exp_value(cpu::SEQKERN_ISA::Double x) {
+  for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::exp(x[i]);
+  return x;
+}
+
+SEQKERN_INLINE cpu::SEQKERN_ISA::Double tanh_value(cpu::SEQKERN_ISA::Double x) {
+  for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::tanh(x[i]);
+  return x;
+}
+
+}  // namespace seqkern::math

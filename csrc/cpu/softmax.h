@@ -1,0 +1,106 @@
+// The time-softmax loss on the CPU: the mean over rows of -log softmax(logits)[target], and its gradient, in one call.
+//
+//   loss_r = log(sum_v exp(x_v - max)) + max - x_target        d x_v = (softmax(x)_v - [v = target]) / count
+//
+// A row is read from memory once: it stays in the caches for the passes (maximum; sum of exponentials; gradient).
+#pragma once
+
+#include "cpu/parallel.h"
+#include "cpu/simd.h"
+#include "math/bfloat16.h"
+#include "params/softmax.h"
+
+namespace seqkern::cpu::SEQKERN_ISA {
+
+template <class T>
+struct SumOf {
+  using type = T;
+};
+template <>
+struct SumOf<math::BFloat16> {
+  using type = float;
+};
+
+// Vectors of a row, converted from and to the stored type. n: valid lanes; the others read as `fill`.
+template <class T>
+SEQKERN_INLINE Vec<T> load_row(const T* p, int n, T fill) {
+  Vec<T> v = load_partial(p, n);
+  for (int i = n; i < kLanes<T>; ++i) v[i] = fill;
+  return v;
+}
+
+template <class T>
+SEQKERN_INLINE void store_row(T* p, Vec<T> v, int n) {
+  store_partial(p, v, n);
+}
+
+typedef uint16_t Half16 __attribute__((vector_size(kVectorBytes / 2)));
+typedef uint32_t Word32 __attribute__((vector_size(kVectorBytes)));
+
+SEQKERN_INLINE Float load_row(const math::BFloat16* p, int n, float fill) {
+  Half16 bits{};
+  std::memcpy(&bits, p, sizeof(uint16_t) * static_cast<size_t>(n));
+  Float v = (Float)(__builtin_convertvector(bits, Word32) << 16);
+  for (int i = n; i < kLanes<float>; ++i) v[i] = fill;
+  return v;
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+SEQKERN_INLINE void store_row(math::BFloat16* p, Float v, int n) {
+  const Word32 bits = (Word32)v;
+  Word32 rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  rounded = v == v ? rounded : (bits >> 16) | 0x40;
+  const Half16 half = __builtin_convertvector(rounded, Half16);
+  std::memcpy(p, &half, sizeof(uint16_t) * static_cast<size_t>(n));
+}
+
+// Calls body(vector, first column, valid lanes) over a row.
+template <class T, class S, class Body>
+SEQKERN_INLINE void for_each_vector(const T* row, int64_t classes, S fill, const Body& body) {
+  int64_t v = 0;
+  for (; v + kLanes<S> <= classes; v += kLanes<S>) body(load_row(row + v, kLanes<S>, fill), v, kLanes<S>);
+  if (v < classes) body(load_row(row + v, static_cast<int>(classes - v), fill), v, static_cast<int>(classes - v));
+}
+
+template <class T>
+void softmax_loss(const SoftmaxLossParams<T>& p) {
+  using S = typename SumOf<T>::type;
+  int64_t count = 0;
+  for (int64_t r = 0; r < p.rows; ++r) count += p.target[r] != p.ignore_index;
+  const S scale = count ? S(1) / static_cast<S>(count) : S(0);
+  constexpr S kNone = -std::numeric_limits<S>::infinity();
+
+  parallel(p.threads, [&](const Worker& worker) {
+    const Range part = worker.part_of(p.rows);
+    for (int64_t r = part.begin; r < part.end; ++r) {
+      const T* row = p.logits + r * p.classes;
+      T* d_row = p.d_logits ? p.d_logits + r * p.classes : nullptr;
+      if (p.target[r] == p.ignore_index) {
+        p.row_loss[r] = 0;
+        if (d_row) std::memset(static_cast<void*>(d_row), 0, sizeof(T) * static_cast<size_t>(p.classes));
+        continue;
+      }
+      Vec<S> best = broadcast(kNone);
+      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t, int) { best = max(x, best); });
+      const S peak = reduce_max<S>(best);
+      Vec<S> sums{};
+      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t, int) { sums += math::exp_value(x - peak); });
+      const S sum = reduce_sum<S>(sums);
+      alignas(kVectorBytes) S target_value[kLanes<S>];
+      store(target_value, load_row(row + p.target[r], 1, S(0)));
+      p.row_loss[r] = std::log(static_cast<double>(sum)) + static_cast<double>(peak) - static_cast<double>(target_value[0]);
+      if (!d_row) continue;
+      const S factor = scale / sum;
+      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t v, int n) {
+        store_row(d_row + v, math::exp_value(x - peak) * factor, n);
+      });
+      const S at_target = std::exp(target_value[0] - peak) * factor - scale;
+      store_row(d_row + p.target[r], broadcast(at_target), 1);
+    }
+  });
+  double total = 0;
+  for (int64_t r = 0; r < p.rows; ++r) total += p.row_loss[r];
+  *p.loss = count ? total / static_cast<double>(count) : 0.0;
+}
+
+}  // namespace seqkern::cpu::SEQKERN_ISA

@@ -1,0 +1,37 @@
+"""NumPy reference layers: the oracle of every kernel, and a text to learn the kernels from.
+
+Everything is float64, written for reading, and free of torch. The conventions of all layers:
+
+- Rows are samples. An affine map is `x @ W + b`, a recurrent one `x @ Wx + h @ Wh + b`.
+- Shapes are spelled N (batch), T (time steps), D (input size), H (hidden size), V (vocabulary).
+- A layer for one step takes (N, ...); a `Time...` layer takes (N, T, ...), batch first.
+- `params` and `grads` are two lists in the same order. `params` holds the caller's own arrays, so
+  two layers may share one. `backward` OVERWRITES `grads`, in place; it never adds to them.
+- `forward` remembers what `backward` needs; call `backward` once or more after each `forward`.
+- In names, `dx` is the gradient of the loss with respect to `x`, and has the shape of `x`.
+
+`mapping` translates weights, gradients and sequences to torch's conventions and back.
+"""
+
+from . import mapping
+from .affine import TimeAffine
+from .dropout import TimeDropout
+from .embedding import Embedding, TimeEmbedding
+from .numerical import numerical_gradient
+from .recurrent import LSTM, RNN, TimeLSTM, TimeRNN
+from .softmax import SoftmaxWithLoss, TimeSoftmaxWithLoss
+
+__all__ = [
+    "LSTM",
+    "RNN",
+    "Embedding",
+    "SoftmaxWithLoss",
+    "TimeAffine",
+    "TimeDropout",
+    "TimeEmbedding",
+    "TimeLSTM",
+    "TimeRNN",
+    "TimeSoftmaxWithLoss",
+    "mapping",
+    "numerical_gradient",
+]

@@ -1,0 +1,11 @@
+"""Sequence models on fused C++/CUDA kernels, as drop-in PyTorch modules."""
+
+from importlib.metadata import version
+
+from seqkern._build_info import build_info  # first: loads seqkern._C, which registers the operators
+
+from seqkern import functional, nn  # isort: skip
+
+__version__ = version("seqkern")
+
+__all__ = ["__version__", "build_info", "functional", "nn"]
