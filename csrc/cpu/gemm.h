@@ -2,11 +2,12 @@
 //
 // B is packed once into panels of at most kPanelVectors SIMD vectors of columns; within a panel the K rows lie one after the
 // other, so the inner loop streams it. The inner loop keeps a tile of at most kTileRows x kPanelVectors vectors of C in
-// registers. A is read in place where its K runs along memory, and is packed block by block where it is transposed. Each
-// element of C is summed over k in one fixed order, whatever the number of threads.
+// registers. A is read in place where its K runs along memory, and is transposed block by block where it does not. Each element
+// of C is summed over k in one fixed order, whatever the number of threads.
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "cpu/buffer.h"
 #include "cpu/parallel.h"
@@ -22,7 +23,7 @@ constexpr int kPanelVectors = 2;
 #endif
 constexpr int kTileRows = 6;
 constexpr int64_t kRowsInBlock = 96;     // rows of A that are swept through all panels together
-constexpr int64_t kPanelBytes = 32768;   // part of a panel that stays in the first-level cache
+constexpr int64_t kPanelBytes = 131072;  // part of a panel that is swept at a time: it streams from the second-level cache
 
 template <class T>
 int64_t round_to_lanes(int64_t n) {
@@ -83,61 +84,54 @@ void pack_columns(const Packed<T>& packed, Range panels, const ColumnOf& column_
   }
 }
 
-// One tile of C in registers. a: a_stride apart per row with k along memory, or (kPackedA) [K, kRows] packed.
-// c: pointers to the kRows rows. start: the values to begin from, one per column (or null for zero), unless accumulating.
-template <class T, int kRows, int kVectors, bool kPackedA>
-void tile(int64_t depth, const T* a, int64_t a_stride, const T* b, T* const* c, const T* start, bool accumulate) {
+// One tile of C in registers: row r of A at a + r * a_stride; c: pointers to the rows of C; last: valid lanes of the last vector.
+// start: the values to begin from, one per column (or null for zero), unless accumulating.
+template <class T, int kRows, int kVectors>
+void tile(int64_t depth, const T* a, int64_t a_stride, const T* b, T* const* c, int last, const T* start, bool accumulate) {
   constexpr int lanes = kLanes<T>;
   Vec<T> sum[kRows][kVectors];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
-      sum[r][v] = accumulate ? load(c[r] + v * lanes) : start ? load(start + v * lanes) : Vec<T>{};
+      sum[r][v] = accumulate ? load_partial(c[r] + v * lanes, v == kVectors - 1 ? last : lanes)
+                  : start    ? load(start + v * lanes)
+                             : Vec<T>{};
   for (int64_t k = 0; k < depth; ++k) {
     Vec<T> row[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) row[v] = load(b + v * lanes);
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      const T value = kPackedA ? a[r] : a[r * a_stride];
+      const T value = a[r * a_stride];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[r][v] += value * row[v];
     }
-    a += kPackedA ? kRows : 1;
+    ++a;
     b += kVectors * lanes;
   }
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(c[r] + v * lanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) store_partial(c[r] + v * lanes, sum[r][v], v == kVectors - 1 ? last : lanes);
 }
 
 template <class T>
-using Tile = void (*)(int64_t, const T*, int64_t, const T*, T* const*, const T*, bool);
+using Tile = void (*)(int64_t, const T*, int64_t, const T*, T* const*, int, const T*, bool);
 
-template <class T, bool kPackedA, int... kIndex>
+template <class T, int... kIndex>
 Tile<T> find_tile(int64_t rows, int64_t vectors, std::integer_sequence<int, kIndex...>) {
-  static constexpr Tile<T> table[] = {tile<T, kIndex / kPanelVectors + 1, kIndex % kPanelVectors + 1, kPackedA>...};
+  static constexpr Tile<T> table[] = {tile<T, kIndex / kPanelVectors + 1, kIndex % kPanelVectors + 1>...};
   return table[(rows - 1) * kPanelVectors + vectors - 1];
 }
 
-// A tile of `rows` x `width` values of C, for any width up to a panel: a last incomplete vector goes through a copy.
-template <class T, bool kPackedA>
+// The tile of `rows` x `width` values of C, for any width up to a panel.
+template <class T>
 void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_stride, const T* b, T* const* c,
               const T* start, bool accumulate) {
-  constexpr int64_t lanes = kLanes<T>;
-  const int64_t padded = round_to_lanes<T>(width);
-  const Tile<T> run =
-      find_tile<T, kPackedA>(rows, padded / lanes, std::make_integer_sequence<int, kTileRows * kPanelVectors>{});
-  if (width == padded) return run(depth, a, a_stride, b, c, start, accumulate);
-  alignas(64) T copy[kTileRows][kPanelVectors * lanes];
-  T* copy_rows[kTileRows];
-  for (int r = 0; r < kTileRows; ++r) copy_rows[r] = copy[r];
-  if (accumulate)
-    for (int64_t r = 0; r < rows; ++r) std::copy(c[r], c[r] + width, copy[r]);
-  run(depth, a, a_stride, b, copy_rows, start, accumulate);
-  for (int64_t r = 0; r < rows; ++r) std::copy(copy[r], copy[r] + width, c[r]);
+  const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>;
+  const Tile<T> run = find_tile<T>(rows, vectors, std::make_integer_sequence<int, kTileRows * kPanelVectors>{});
+  run(depth, a, a_stride, b, c, static_cast<int>(width - (vectors - 1) * kLanes<T>), start, accumulate);
 }
 
 // Calls body(begin, size) for tiles of nearly equal size, at most kTileRows rows each.
@@ -150,7 +144,7 @@ void for_each_tile(Range rows, const Body& body) {
   }
 }
 
-// Number of rows of B in one pass, such that a panel's part stays in the first-level cache.
+// Number of rows of B in one pass, such that a panel's part stays in the second-level cache.
 template <class T>
 int64_t depth_of_pass(int64_t depth, int64_t panel) {
   const int64_t most = kPanelBytes / static_cast<int64_t>(sizeof(T)) / panel;
@@ -166,35 +160,60 @@ struct Left {
   bool transposed = false;
 };
 
-// The rows `rows` of C (+)= A B. c_row(m) points to row m of C. bias: one value per column, readable to whole vectors, or null.
-template <class T, class RowOf>
-void gemm(Range rows, const Left<T>& a, const Packed<T>& b, const RowOf& c_row, const T* bias = nullptr) {
-  const int64_t pass = depth_of_pass<T>(b.depth, b.panel);
-  const Buffer<T> packed_a(a.transposed ? kRowsInBlock * pass : 0);
-  for (int64_t k = 0; k == 0 || k < b.depth; k += pass) {
-    const int64_t depth = std::min(pass, b.depth - k);
+// Writes rows `block` and columns [k, k + depth) of a transposed A to `to`, each row `stride` after the one before.
+template <class T>
+void transpose_block(const Left<T>& a, Range block, int64_t k, int64_t depth, T* to, int64_t stride) {
+  constexpr int64_t lanes = kLanes<T>;
+  for (int64_t m = block.begin; m < block.end; m += lanes) {
+    const int rows = static_cast<int>(std::min(lanes, block.end - m));
+    for (int64_t i = 0; i < depth; i += lanes) {
+      const int64_t count = std::min(lanes, depth - i);
+      Vec<T> square[lanes];
+      for (int64_t j = 0; j < lanes; ++j)
+        square[j] = load_partial(a.data + (k + i + std::min(j, count - 1)) * a.stride + m, rows);
+      transpose<T>(square);
+      for (int64_t r = 0; r < rows; ++r) store(to + (m - block.begin + r) * stride + i, square[r]);
+    }
+  }
+}
+
+// One right-hand side B and where A B goes: row m of C begins at c + (row_map ? row_map[m] : m) * c_stride.
+// bias: one value per column, readable to whole vectors, or null.
+template <class T>
+struct Product {
+  const Packed<T>& b;
+  T* c;
+  int64_t c_stride;
+  const int64_t* row_map = nullptr;
+  const T* bias = nullptr;
+};
+
+// The rows `rows` of C = A B (+ bias) for each of the products, which share A and so K.
+template <class T>
+void gemm(Range rows, const Left<T>& a, std::initializer_list<Product<T>> products) {
+  const int64_t K = products.begin()->b.depth;
+  const int64_t pass = depth_of_pass<T>(K, products.begin()->b.panel);
+  const int64_t block_stride = round_to_lanes<T>(pass);
+  const Buffer<T> transposed(a.transposed ? kRowsInBlock * block_stride : 0);
+  for (int64_t k = 0; k == 0 || k < K; k += pass) {
+    const int64_t depth = std::min(pass, K - k);
     for (int64_t m = rows.begin; m < rows.end; m += kRowsInBlock) {
       const Range block{m, std::min(m + kRowsInBlock, rows.end)};
-      if (a.transposed) {
-        T* to = packed_a.get();
-        for_each_tile(block, [&](int64_t begin, int64_t size) {
-          const T* from = a.data + k * a.stride + begin;
-          for (int64_t i = 0; i < depth; ++i, from += a.stride, to += size)
-            for (int64_t r = 0; r < size; ++r) to[r] = from[r];
-        });
-      }
-      for (int64_t p = 0; p < b.panels(); ++p) {
-        const int64_t width = b.width(p), column = p * b.panel;
-        const T* panel = b.at(p) + k * round_to_lanes<T>(width);
-        for_each_tile(block, [&](int64_t begin, int64_t size) {
-          T* c[kTileRows];
-          for (int64_t r = 0; r < size; ++r) c[r] = c_row(begin + r) + column;
-          const T* start = bias ? bias + column : nullptr;
-          if (a.transposed)
-            any_tile<T, true>(size, width, depth, packed_a.get() + (begin - m) * depth, 0, panel, c, start, k > 0);
-          else
-            any_tile<T, false>(size, width, depth, a.data + begin * a.stride + k, a.stride, panel, c, start, k > 0);
-        });
+      if (a.transposed) transpose_block(a, block, k, depth, transposed.get(), block_stride);
+      const T* a_block = a.transposed ? transposed.get() : a.data + m * a.stride + k;
+      const int64_t a_stride = a.transposed ? block_stride : a.stride;
+      for (const Product<T>& product : products) {
+        for (int64_t p = 0; p < product.b.panels(); ++p) {
+          const int64_t width = product.b.width(p), column = p * product.b.panel;
+          const T* panel = product.b.at(p) + k * round_to_lanes<T>(width);
+          const T* start = product.bias ? product.bias + column : nullptr;
+          for_each_tile(block, [&](int64_t begin, int64_t size) {
+            T* c[kTileRows];
+            for (int64_t r = begin; r < begin + size; ++r)
+              c[r - begin] = product.c + (product.row_map ? product.row_map[r] : r) * product.c_stride + column;
+            any_tile<T>(size, width, depth, a_block + (begin - m) * a_stride, a_stride, panel, c, start, k > 0);
+          });
+        }
       }
     }
   }

@@ -32,15 +32,18 @@ struct GateBlocks {
   static constexpr int64_t kPanel = kLanes<T> * panel_vectors_of(static_cast<int>(kColumns / kLanes<T>));
 
   int64_t hidden;
+  // [G * H]: the row of torch's weight matrices [G * H, ...] that each gate column stands for.
+  Buffer<int64_t> weight_rows;
+
+  explicit GateBlocks(int64_t hidden) : hidden(hidden), weight_rows(G * hidden) {
+    int64_t* row = weight_rows.get();
+    for (int64_t block = 0; block < count(); ++block)
+      for (int64_t gate = 0; gate < G; ++gate)
+        for (int64_t unit = 0; unit < units(block); ++unit) *row++ = gate * hidden + block * kBlock + unit;
+  }
 
   int64_t count() const { return (hidden + kBlock - 1) / kBlock; }
   int64_t units(int64_t block) const { return std::min(kBlock, hidden - block * kBlock); }
-
-  // The row of torch's weight matrices [G * H, ...] that gate column j stands for.
-  int64_t weight_row(int64_t j) const {
-    const int64_t block = j / kColumns, within = j % kColumns, n = units(block);
-    return within / n * hidden + block * kBlock + within % n;
-  }
 };
 
 // What one thread does of each step of the recurrence.
@@ -87,7 +90,7 @@ void step_product(Range rows, int64_t block, const Blocks& blocks, const T* h_pr
       for_each_tile(rows, [&](int64_t n, int64_t size) {
         T* c[kTileRows];
         for (int64_t r = 0; r < size; ++r) c[r] = gates_t + (n + r) * GH + panel * Blocks::kPanel;
-        any_tile<T, false>(size, width, std::min(pass, H - k), h_prev + n * H + k, H,
+        any_tile<T>(size, width, std::min(pass, H - k), h_prev + n * H + k, H,
                            weight.at(panel) + k * round_to_lanes<T>(width), c, nullptr, true);
       });
     }
@@ -116,7 +119,8 @@ template <class Cell, class T>
 void recurrent_forward(const RecurrentForwardParams<T>& p) {
   using Blocks = GateBlocks<T, Cell::kGates>;
   const int64_t T_ = p.steps, N = p.batch, D = p.input_size, H = p.hidden_size, GH = Cell::kGates * H;
-  const Blocks blocks{H};
+  const Blocks blocks(H);
+  const int64_t* weight_row = blocks.weight_rows.get();
   const TimeOrder time{T_, p.reverse};
 
   // Steps whose gates are projected together: enough rows for an efficient product, few enough to stay in cache.
@@ -131,12 +135,12 @@ void recurrent_forward(const RecurrentForwardParams<T>& p) {
   parallel(p.threads, [&](const Worker& worker) {
     const Share share(worker, N, blocks.count(), GH * H * static_cast<int64_t>(sizeof(T)));
     pack_columns(weight_ih, worker.part_of(weight_ih.panels()),
-                 [&](int64_t j) { return p.weight_ih + blocks.weight_row(j) * D; });
+                 [&](int64_t j) { return p.weight_ih + weight_row[j] * D; });
     pack_columns(weight_hh, worker.part_of(weight_hh.panels()),
-                 [&](int64_t j) { return p.weight_hh + blocks.weight_row(j) * H; });
+                 [&](int64_t j) { return p.weight_hh + weight_row[j] * H; });
     const Range bias_part = worker.part_of(round_to_lanes<T>(GH));
     for (int64_t j = bias_part.begin; j < bias_part.end; ++j) {
-      const int64_t row = blocks.weight_row(std::min(j, GH - 1));
+      const int64_t row = weight_row[std::min(j, GH - 1)];
       bias.get()[j] = (p.bias_ih ? p.bias_ih[row] : T(0)) + (p.bias_hh ? p.bias_hh[row] : T(0));
     }
     worker.wait();
@@ -145,8 +149,8 @@ void recurrent_forward(const RecurrentForwardParams<T>& p) {
       const int64_t count = std::min(chunk, T_ - first);
       const int64_t first_row = time.reverse ? T_ - first - count : first;  // first row in memory of the chunk
       T* gates = p.gates ? p.gates + first_row * N * GH : workspace.get();
-      gemm(worker.part_of(count * N), Left<T>{p.input + first_row * N * D, D}, weight_ih,
-           [&](int64_t m) { return gates + m * GH; }, bias.get());
+      gemm(worker.part_of(count * N), Left<T>{p.input + first_row * N * D, D},
+           {{weight_ih, gates, GH, nullptr, bias.get()}});
       worker.wait();
       for (int64_t s = first; s < first + count; ++s) {
         const int64_t t = time.at(s);
@@ -200,21 +204,19 @@ template <class Cell, class T>
 void recurrent_backward(const RecurrentBackwardParams<T>& p) {
   using Blocks = GateBlocks<T, Cell::kGates>;
   const int64_t T_ = p.steps, N = p.batch, D = p.input_size, H = p.hidden_size, GH = Cell::kGates * H;
-  const Blocks blocks{H};
+  const Blocks blocks(H);
+  const int64_t* weight_row = blocks.weight_rows.get();
   const TimeOrder time{T_, p.reverse};
 
   const Buffer<T> d_gates(T_ * N * GH);
   const Buffer<T> d_bias(p.threads * GH);  // one row of sums a thread
-  const Packed<T> weight_ih(p.d_input ? GH : 0, D);
-  const Packed<T> input(p.d_weight_ih ? T_ * N : 0, D);
-  const Packed<T> h_prev(p.d_weight_hh ? T_ * N : 0, H);
+  const Packed<T> weight_ih(p.d_input ? GH : 0, D);       // B of d_input = d_gates W_ih
+  const Packed<T> input(p.d_weight_ih ? T_ * N : 0, D);   // B of d_weight_ih = d_gates^T input
+  const Packed<T> h_prev(p.d_weight_ih ? T_ * N : 0, H);  // B of d_weight_hh = d_gates^T h_prev
 
   parallel(p.threads, [&](const Worker& worker) {
     const Share share(worker, N, blocks.count(), GH * H * static_cast<int64_t>(sizeof(T)));
-    const auto permuted = [&](const T* weight, int64_t columns) {
-      return [=](int64_t j) { return weight + blocks.weight_row(j) * columns; };
-    };
-    pack_rows(weight_ih, worker.part_of(weight_ih.depth), permuted(p.weight_ih, D));
+    pack_rows(weight_ih, worker.part_of(weight_ih.depth), [&](int64_t j) { return p.weight_ih + weight_row[j] * D; });
     pack_rows(input, worker.part_of(input.depth), [&](int64_t m) { return p.input + m * D; });
     // The row before row m in the order of the recurrence.
     pack_rows(h_prev, worker.part_of(h_prev.depth), [&](int64_t m) {
@@ -225,7 +227,7 @@ void recurrent_backward(const RecurrentBackwardParams<T>& p) {
     const Range units{std::min(share.blocks.begin * Blocks::kBlock, H), std::min(share.blocks.end * Blocks::kBlock, H)};
     const int64_t count = units.end - units.begin;
     const Packed<T> weight_hh(GH, count);
-    pack_rows(weight_hh, {0, GH}, [&](int64_t j) { return p.weight_hh + blocks.weight_row(j) * H + units.begin; });
+    pack_rows(weight_hh, {0, GH}, [&](int64_t j) { return p.weight_hh + weight_row[j] * H + units.begin; });
     for (int64_t n = share.rows.begin; n < share.rows.end; ++n) {
       const int64_t offset = n * H + units.begin;
       copy_or_zero(p.d_h_0 + offset, p.d_h_n ? p.d_h_n + offset : nullptr, count);
@@ -244,25 +246,20 @@ void recurrent_backward(const RecurrentBackwardParams<T>& p) {
         step_cell_backward<Cell>(share.rows, block, blocks, p.gates + t * N * GH, c_prev, p.cells + t * N * H,
                                  p.d_output ? p.d_output + t * N * H : nullptr, p.d_h_0, p.d_c_0, d_gates_t, bias_sums);
       if (!share.by_batch) worker.wait();
-      gemm(share.rows, Left<T>{d_gates_t, GH}, weight_hh, [&](int64_t n) { return p.d_h_0 + n * H + units.begin; });
+      gemm(share.rows, Left<T>{d_gates_t, GH}, {{weight_hh, p.d_h_0 + units.begin, H}});
     }
     worker.wait();
 
-    const Left<T> d_gates_rows{d_gates.get(), GH}, d_gates_columns{d_gates.get(), GH, true};
-    if (p.d_input)
-      gemm(worker.part_of(T_ * N), d_gates_rows, weight_ih, [&](int64_t m) { return p.d_input + m * D; });
+    if (p.d_input) gemm(worker.part_of(T_ * N), Left<T>{d_gates.get(), GH}, {{weight_ih, p.d_input, D}});
     if (p.d_weight_ih)
-      gemm(worker.part_of(GH), d_gates_columns, input,
-           [&](int64_t j) { return p.d_weight_ih + blocks.weight_row(j) * D; });
-    if (p.d_weight_hh)
-      gemm(worker.part_of(GH), d_gates_columns, h_prev,
-           [&](int64_t j) { return p.d_weight_hh + blocks.weight_row(j) * H; });
+      gemm(worker.part_of(GH), Left<T>{d_gates.get(), GH, true},
+           {{input, p.d_weight_ih, D, weight_row}, {h_prev, p.d_weight_hh, H, weight_row}});
     if (p.d_bias) {
       const Range part = worker.part_of(GH);
       for (int64_t j = part.begin; j < part.end; ++j) {
         T sum = 0;
         for (int i = 0; i < worker.team; ++i) sum += d_bias.get()[i * GH + j];
-        p.d_bias[blocks.weight_row(j)] = sum;
+        p.d_bias[weight_row[j]] = sum;
       }
     }
   });
