@@ -1,4 +1,7 @@
-"""Decide whether to build the CUDA kernels, and with which toolkit, headers and architectures."""
+"""Decide whether to build the CUDA kernels, and with which toolkit, headers and architectures.
+
+What the user has to mend ends the build with SystemExit, in one line.
+"""
 
 import os
 import re
@@ -11,6 +14,7 @@ from pathlib import Path
 # Machine code for the A100's family and for the H100 with its own instructions, and PTX from which
 # newer GPUs compile their own (PTX of 9.0a would not do: it runs on compute capability 9.0 alone).
 DEFAULT_ARCHITECTURES = "8.0;9.0a;9.0-PTX"
+DEFAULT_HOME = Path("/usr/local/cuda")
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,12 @@ def plan_cuda(
 
     Raises
     ------
-    RuntimeError
-        Where ``SEQKERN_CUDA=1`` asks for a build that is not possible.
-    ValueError
-        Where ``SEQKERN_CUDA`` or ``TORCH_CUDA_ARCH_LIST`` cannot be read.
+    SystemExit
+        Where ``SEQKERN_CUDA`` cannot be read, or is 1 and the build is not possible.
     """
     wanted = environ.get("SEQKERN_CUDA", "")
     if wanted not in ("", "0", "1"):
-        raise ValueError(f"SEQKERN_CUDA is {wanted!r}, expected 0, 1 or unset")
+        raise SystemExit(f"SEQKERN_CUDA is {wanted!r}, expected 0, 1 or unset")
     if wanted == "0":
         return "SEQKERN_CUDA=0"
     if torch_cuda is None:
@@ -56,10 +58,10 @@ def plan_cuda(
                 return _with_toolkit(home, major, site_packages, environ)
             found = "no nvcc" if version is None else f"CUDA {version[0]}.{version[1]}"
             rejected.append(f"{origin} ({home}) holds {found}")
-        looked = "; ".join(rejected) or "looked at CUDA_HOME, the nvidia wheels and PATH"
+        looked = "; ".join(rejected) or "no nvcc in CUDA_HOME, the nvidia wheels or PATH"
         refusal = f"torch has CUDA {torch_cuda} but no CUDA {major} toolkit was found: {looked}"
     if wanted == "1":
-        raise RuntimeError(f"SEQKERN_CUDA=1, but {refusal}")
+        raise SystemExit(f"SEQKERN_CUDA=1, but {refusal}")
     return refusal
 
 
@@ -85,7 +87,7 @@ def _cudart(roots: list[Path], major: int) -> Path:
     for library in (folder / f"libcudart.so.{major}" for folder in folders):
         if library.exists():
             return library
-    raise RuntimeError(f"no libcudart.so.{major} in any of {', '.join(map(str, folders))}")
+    raise SystemExit(f"no libcudart.so.{major} in any of {', '.join(map(str, folders))}")
 
 
 def candidate_homes(site_packages: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
@@ -98,8 +100,8 @@ def candidate_homes(site_packages: Path, environ: Mapping[str, str]) -> Iterator
     nvcc_on_path = shutil.which("nvcc", path=environ.get("PATH", os.defpath))
     if nvcc_on_path:
         yield "nvcc on PATH", home_of_nvcc(Path(nvcc_on_path))
-    if Path("/usr/local/cuda/bin/nvcc").exists():
-        yield "the default place", Path("/usr/local/cuda")
+    if (DEFAULT_HOME / "bin/nvcc").exists():
+        yield "the default place", DEFAULT_HOME
 
 
 def home_of_nvcc(nvcc: Path) -> Path:
@@ -127,14 +129,14 @@ def architecture_flags(architectures: str) -> list[str]:
 
     Raises
     ------
-    ValueError
+    SystemExit
         For an entry that is not of that form, or names an architecture before 8.0.
     """
     flags = []
     for entry in filter(None, re.split(r"[;,\s]+", architectures)):
         parsed = re.fullmatch(r"(\d+)\.(\d)([af]?)([+-]PTX)?", entry)
         if parsed is None or int(parsed[1]) < 8:
-            raise ValueError(
+            raise SystemExit(
                 f"CUDA architecture {entry!r} in {architectures!r}: expected entries such as "
                 "8.0, 9.0a or 9.0+PTX, of compute capability 8.0 and up"
             )
@@ -144,5 +146,5 @@ def architecture_flags(architectures: str) -> list[str]:
         if ptx:
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
     if not flags:
-        raise ValueError(f"no CUDA architecture in {architectures!r}")
+        raise SystemExit(f"no CUDA architecture in {architectures!r}")
     return flags

@@ -1,0 +1,75 @@
+# make demo             train the language model on the text inside Python, and compare it with torch's layers
+# make test             build, install, lint, and run all tests
+# make test-cuda-build  build the CUDA extension against a CUDA torch (no GPU needed), and run the tests on that torch
+# make lint | format | bench | clean | distclean
+#
+# Everything is installed into .venv and .venv-cuda here. PYTHON (3.10 or newer) makes them; MAX_JOBS bounds parallel compilation.
+PYTHON ?= python3
+DEMO ?= seqkern demo
+# Pins hold inside pip's isolated builds as well.
+export PIP_CONSTRAINT := requirements/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+CUDA_VENV := .venv-cuda
+CMAKE_BUILD := build/cmake
+CPP = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.NOTPARALLEL:
+.PHONY: demo test test-python test-cpp test-cuda-build lint format bench clean distclean
+
+demo: $(VENV)/demo.stamp
+	$(VENV)/bin/pip install -q .
+	$(VENV)/bin/$(DEMO)
+
+test: lint test-cpp test-python
+
+# Tests run beside the sources, not among them: `import seqkern` must find the installed package.
+RUN_PYTEST = cd python_tests && ../$(1)/bin/pytest . && ../$(1)/bin/pytest --doctest-modules --pyargs seqkern
+
+test-python: $(VENV)/test.stamp
+	$(VENV)/bin/pip install -q --no-build-isolation --no-deps .
+	$(call RUN_PYTEST,$(VENV))
+
+test-cpp: $(VENV)/test.stamp
+	$(VENV)/bin/cmake -S . -B $(CMAKE_BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM='$(CURDIR)/$(VENV)/bin/ninja'
+	$(VENV)/bin/cmake --build $(CMAKE_BUILD)
+	$(VENV)/bin/ctest --test-dir $(CMAKE_BUILD) --output-on-failure
+
+test-cuda-build: $(CUDA_VENV)/cuda.stamp
+	SEQKERN_CUDA=1 $(CUDA_VENV)/bin/pip install -q .
+	$(call RUN_PYTEST,$(CUDA_VENV))
+
+lint: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run -Werror $(CPP)
+	$(VENV)/bin/mypy
+
+format: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(CPP)
+
+bench: $(VENV)/test.stamp
+	$(VENV)/bin/pip install -q --no-build-isolation --no-deps .
+	cd bench && ../$(VENV)/bin/pytest --benchmark-only .
+
+# An environment per torch; its stamp is newer than the requirements it was made from.
+$(VENV)/%.stamp: requirements/%.txt requirements/demo.txt requirements/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r $<
+	touch $@
+
+$(CUDA_VENV)/cuda.stamp: requirements/cuda.txt requirements/constraints.txt
+	$(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/pip install -q -r $<
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache seqkern/*.so
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) $(CUDA_VENV)
