@@ -2,31 +2,29 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 
 namespace seqkern::cpu {
+
+// Memory comes from a cache of this thread's, which keeps at most 256 MiB (buffer.cpp): memory fresh from the operating system costs a page fault for every
+// 4 KiB, which for packed weights takes as long as packing them.
+void* take_memory(int64_t bytes);
+void return_memory(void* memory);
 
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + kAlignment) / kAlignment * kAlignment;
-    data_ = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
-    if (data_ == nullptr) throw std::bad_alloc();
+  explicit Buffer(int64_t count)
+      : data_(count ? static_cast<T*>(take_memory(count * static_cast<int64_t>(sizeof(T)))) : nullptr) {}
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (data_ != nullptr) return_memory(data_);
   }
-  Buffer(Buffer&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
-  Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    return *this;
-  }
-  ~Buffer() { std::free(data_); }
 
   T* get() const { return data_; }
 
  private:
-  static constexpr size_t kAlignment = 64;
   T* data_ = nullptr;
 };
 

@@ -1,0 +1,79 @@
+#include "cpu/buffer.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <new>
+
+namespace seqkern::cpu {
+namespace {
+
+constexpr int64_t kCacheLine = 64;
+constexpr int64_t kHugePage = int64_t{1} << 21;
+constexpr int kSlots = 16;
+constexpr int64_t kMostKept = int64_t{1} << 28;  // 256 MiB a thread
+
+// A block begins with its size, one cache line before the memory that is handed out.
+int64_t& size_of(void* block) { return *static_cast<int64_t*>(block); }
+
+void* allocate(int64_t size) {
+  const int64_t unit = size < 2 * kHugePage ? kCacheLine : kHugePage;
+  const int64_t whole = (size + unit - 1) / unit * unit;
+  void* block = std::aligned_alloc(static_cast<size_t>(unit), static_cast<size_t>(whole));
+  if (!block) throw std::bad_alloc();
+  if (unit == kHugePage) madvise(block, static_cast<size_t>(whole), MADV_HUGEPAGE);  // advice: failure changes nothing
+  size_of(block) = whole;
+  return block;
+}
+
+// The blocks that this thread has returned.
+class Cache {
+ public:
+  ~Cache() { clear(); }
+
+  // The smallest block that is large enough and not more than twice as large, or null.
+  void* take(int64_t size) {
+    int best = -1;
+    for (int i = 0; i < count_; ++i) {
+      const int64_t have = size_of(blocks_[i]);
+      if (have >= size && have <= 2 * size && (best < 0 || have < size_of(blocks_[best]))) best = i;
+    }
+    if (best < 0) return nullptr;
+    void* block = blocks_[best];
+    blocks_[best] = blocks_[--count_];
+    kept_ -= size_of(block);
+    return block;
+  }
+
+  // Where there is no room, all kept blocks are freed: the sizes in use have changed.
+  void keep(void* block) {
+    if (count_ == kSlots || kept_ + size_of(block) > kMostKept) clear();
+    if (size_of(block) > kMostKept) return std::free(block);
+    blocks_[count_++] = block;
+    kept_ += size_of(block);
+  }
+
+ private:
+  void clear() {
+    while (count_ > 0) std::free(blocks_[--count_]);
+    kept_ = 0;
+  }
+
+  void* blocks_[kSlots];
+  int count_ = 0;
+  int64_t kept_ = 0;
+};
+
+thread_local Cache cache;
+
+}  // namespace
+
+void* take_memory(int64_t bytes) {
+  const int64_t size = bytes + kCacheLine;
+  void* block = cache.take(size);
+  return static_cast<char*>(block ? block : allocate(size)) + kCacheLine;
+}
+
+void return_memory(void* memory) { cache.keep(static_cast<char*>(memory) - kCacheLine); }
+
+}  // namespace seqkern::cpu
