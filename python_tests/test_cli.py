@@ -1,0 +1,340 @@
+"""The command line: what it prints, what it leaves behind, and how it takes bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers import threads
+from seqkern.cli import demo, main
+from seqkern.data import load_corpus
+from seqkern.training import Run, RunConfig, Trainer, evaluate
+
+SIZES = "--embed-size 8 --hidden-size 8 --batch-size 4 --steps 5 --lr 2"
+EVALUATION = "--eval-batch-size 2 --eval-steps 10"
+SEED = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on problems this small would mostly wait for each other."""
+    with threads(1):
+        yield
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A text of 2400 words with some order in it."""
+    steps = torch.randint(1, 4, (2000,)).cumsum(0) % 9
+    words = [f"w{i}" for i in steps.tolist()]
+    path = tmp_path / "book.txt"
+    path.write_text("\n".join(" ".join(words[i : i + 5]) for i in range(0, 2000, 5)) + "\n")
+    return path
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(tmp_path: Path, book: Path) -> Train:
+    """Train in this process; returns the run's folder."""
+
+    def call(name: str, *options: str) -> Path:
+        run = tmp_path / name
+        assert main(command(book, run, *options)) == 0
+        return run
+
+    return call
+
+
+def command(book: Path, run: Path, *options: str) -> list[str]:
+    fixed = ["train", "lm", "--data", str(book), "--out", str(run), "--seed", str(SEED)]
+    return [*fixed, *SIZES.split(), *EVALUATION.split(), *options]
+
+
+def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run a command that must fail; return its message, checked to be one line."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("seqkern: error: ")
+    assert output.err.count("\n") == 1
+    return output.err.removeprefix("seqkern: error: ").rstrip()
+
+
+# The commands
+
+
+def test_info_prints_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["torch"] == torch.__version__
+
+
+def test_train_leaves_a_run_and_reports(
+    train: Train, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("run", "--epochs", "3")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("rnnlm on ")
+    assert [line.split(":")[0] for line in lines[1:4]] == [
+        f"epoch   {epoch}  perplexity" for epoch in (1, 2, 3)
+    ]
+    assert lines[4].startswith("test perplexity ")
+    assert not any("\x1b" in line for line in lines)  # no bar where no terminal is
+    names = {"best.safetensors", "config.json", "last.safetensors", "log.jsonl", "vocab.json"}
+    assert {path.name for path in run.iterdir()} == names
+    assert RunConfig.load(run / "config.json").data == str(book)
+    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in epochs if e["event"] == "epoch"] == [1, 2, 3]
+
+
+def test_eval_prints_the_figure_last(
+    train: Train, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train("run", "--epochs", "1")
+    run = Run.open(folder)
+    corpus = load_corpus(book)
+    for options, tokens, lanes in (
+        ([], corpus.test, 2),
+        (["--split", "valid", "--batch-size", "3"], corpus.valid, 3),
+        (["--data", str(book), "--checkpoint", "last"], corpus.test, 2),
+    ):
+        assert main(["eval", "lm", str(folder), *options]) == 0
+        expected = evaluate(run.load_model(), tokens, lanes, 10)
+        assert capsys.readouterr().out.splitlines()[-1] == f"{expected:.2f}"
+
+
+def test_generate_continues_the_prompt(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(train("run", "--epochs", "1"))
+    capsys.readouterr()
+    options = "--length 30 --temperature 0.7 --top-k 5 --seed 1 --skip w3 <unk> <eos>"
+    texts = []
+    for _ in range(2):
+        assert main(["generate", "lm", run, "--prompt", "w1 w2", *options.split()]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    words = texts[0].split()
+    assert words[:2] == ["w1", "w2"]
+    assert len(words) == 32
+    assert not {"w3", "<unk>", "<eos>"} & set(words)
+    assert main(["generate", "lm", run, "--length", "4", "--skip", "<eos>"]) == 0
+    assert len(capsys.readouterr().out.split()) == 4
+
+
+def test_character_level_runs(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(train("run", "--level", "char", "--epochs", "1"))
+    capsys.readouterr()
+    assert main(["generate", "lm", run, "--prompt", "w1 w", "--length", "9"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("w1 w")
+    assert main(["eval", "lm", run]) == 0
+
+
+def test_options_override_the_preset(train: Train) -> None:
+    run = train("run", "--preset", "better-rnnlm", "--epochs", "1", "--no-tied", "--clip", "0")
+    config = RunConfig.load(run / "config.json")
+    assert (config.num_layers, config.dropout) == (2, 0.5)  # the preset's
+    assert (config.tied, config.clip, config.hidden_size) == (False, None, 8)
+
+
+def test_baseline_trains_on_torchs_layers(train: Train) -> None:
+    ours = train("ours", "--epochs", "1")
+    theirs = train("theirs", "--epochs", "1", "--baseline")
+    model = Run.open(theirs).load_model()
+    assert type(model.recurrent) is torch.nn.LSTM
+    scores = [json.loads((r / "log.jsonl").read_text().splitlines()[-2]) for r in (ours, theirs)]
+    assert scores[0]["valid"] == pytest.approx(scores[1]["valid"], rel=1e-3)
+
+
+def test_demo_trains_compares_and_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(
+        demo, "SETTINGS", replace(demo.SETTINGS, embed_size=16, hidden_size=16, epochs=1)
+    )
+    run = tmp_path / "demo"
+    assert main(["demo", "--seconds", "5", "--out", str(run)]) == 0
+    output = capsys.readouterr().out
+    for part in ("torch.nn.LSTM + F.cross_entropy", "ratio ", "test perplexity ", "Samples:"):
+        assert part in output
+    assert main(["generate", "lm", str(run), "--prompt", "The value of", "--skip", "<unk>"]) == 0
+
+
+# Resuming
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    for name in ("best", "last"):
+        first, second = (load_file(run / f"{name}.safetensors") for run in (one, other))
+        assert first.keys() == second.keys()
+        for key, tensor in first.items():
+            assert torch.equal(tensor, second[key]), (name, key)
+
+
+def test_resume_for_more_epochs_is_as_if_never_stopped(train: Train) -> None:
+    short = train("short", "--epochs", "1", "--dropout", "0.2")
+    assert main(["train", "lm", "--resume", str(short), "--epochs", "3"]) == 0
+    assert_same_training(short, train("long", "--epochs", "3", "--dropout", "0.2"))
+    assert RunConfig.load(short / "config.json").epochs == 3
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, book: Path, train: Train
+) -> None:
+    options = "--epochs 10 --dropout 0.2 --checkpoint-iterations 25"
+    run = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seqkern.cli", *command(book, run, *options.split())],
+        stdout=subprocess.DEVNULL,
+        env=environment,
+    )
+    log = run / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= 8):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert main(["train", "lm", "--resume", str(run)]) == 0
+    assert '"resume"' in log.read_text()
+    assert_same_training(run, train("whole", *options.split()))
+
+
+def test_ctrl_c_saves_and_still_evaluates(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer.step
+
+    def interrupted_step(trainer: Trainer) -> None:
+        step(trainer)
+        if trainer.epoch == 1 and trainer.iteration == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "step", interrupted_step)
+    run = tmp_path / "run"
+    assert main(command(book, run, "--epochs", "9")) == 130
+    output = capsys.readouterr().out
+    assert "interrupted; checkpoint saved" in output
+    assert "test perplexity " in output
+    monkeypatch.setattr(Trainer, "step", step)
+    assert main(["train", "lm", "--resume", str(run), "--epochs", "2"]) == 0
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "required: COMMAND"),
+        ("train", "required: TASK"),
+        ("train lm", "--data is missing"),
+        ("train lm --data absent/ptb", "no such text file or folder: .*absent/ptb"),
+        ("train lm --data pydoc --preset huge", "--preset: invalid choice: 'huge'"),
+        ("train lm --data pydoc --lr fast", "--lr: invalid float value: 'fast'"),
+        ("train lm --data pydoc --batch-size 0", "batch_size must be at least 1, got 0"),
+        ("train lm --data pydoc --level line", "level must be one of word, text, char"),
+        ("train lm --data pydoc --dropout 1", "dropout must be at least 0 and below 1"),
+        ("train lm --data pydoc --device tpu9", "--device tpu9 cannot be used here"),
+        ("train lm --data pydoc --threads 0", "--threads must be at least 1, got 0"),
+        ("train lm --data pydoc --steps 9999", "text too short: .* steps 9999"),
+        ("train lm --data pydoc --tied --embed-size 9", "tied needs embed_size equal to hidden"),
+        ("train lm --data pydoc --max-vocabulary 1", "max_size must be at least 2, got 1"),
+        ("train lm --data pydoc --eval-steps 999", "text too short: .* steps 999"),
+        ("train lm --resume absent", "folder absent holds no run"),
+        ("train lm --resume absent --lr 1 --out x", "--lr, --out cannot be given with it"),
+        ("eval lm absent", "folder absent holds no run"),
+        ("generate lm absent", "folder absent holds no run"),
+        ("import-book absent.pkl out", "absent.pkl"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = error_line(capsys, arguments.split())
+    assert re.search(message, error), error
+    assert list(tmp_path.iterdir()) == []  # nothing half made is left
+
+
+def test_command_line_exits_with_2_and_no_traceback() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "seqkern.cli", "eval", "lm", "absent"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr == "seqkern: error: folder absent holds no run (no config.json in it)\n"
+
+
+def test_mistakes_about_a_run_are_told_in_one_line(
+    train: Train, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("run", "--epochs", "1")
+    name = str(run)
+    assert "already holds a run" in error_line(capsys, command(book, run))
+    assert "not in the vocabulary: zebra" in error_line(
+        capsys, ["generate", "lm", name, "--prompt", "w1 zebra"]
+    )
+    assert "--skip: not in the vocabulary: zebra" in error_line(
+        capsys, ["generate", "lm", name, "--skip", "zebra"]
+    )
+    assert "temperature must be at least 0" in error_line(
+        capsys, ["generate", "lm", name, "--temperature", "-1"]
+    )
+    assert "text too short" in error_line(capsys, ["eval", "lm", name, "--steps", "5000"])
+    other = tmp_path / "other.txt"
+    other.write_text(book.read_text().replace("w1", "w2"))
+    assert "training text is not the one" in error_line(
+        capsys, ["train", "lm", "--resume", name, "--data", str(other)]
+    )
+
+
+@pytest.mark.parametrize("file", ["best.safetensors", "config.json", "vocab.json"])
+def test_damaged_run_is_told_in_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    run = train("run", "--epochs", "1")
+    path = run / file
+    path.write_bytes(path.read_bytes()[:-9])
+    assert file in error_line(capsys, ["eval", "lm", str(run)])
+
+
+def test_truncated_last_checkpoint_is_refused_on_resume(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("run", "--epochs", "1")
+    path = run / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    arguments = ["train", "lm", "--resume", str(run), "--epochs", "2"]
+    assert "last.safetensors is truncated or corrupt" in error_line(capsys, arguments)
+
+
+def test_vocabulary_of_another_size_is_refused(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("run", "--epochs", "1")
+    (run / "vocab.json").unlink()  # as in an imported run
+    other = tmp_path / "other.txt"
+    other.write_text("a b c d e f g h i j k l m n o p q r s t\n" * 50)
+    arguments = ["eval", "lm", str(run), "--data", str(other)]
+    assert error_line(capsys, arguments).startswith("vocabulary mismatch: 22 tokens")

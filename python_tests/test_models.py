@@ -1,0 +1,107 @@
+"""Language models: shapes, state, initial values, and the same numbers as on torch's layers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from helpers import error
+from seqkern.models import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm
+
+
+def tokens(steps: int = 6, batch: int = 3, vocab_size: int = 20) -> Tensor:
+    return torch.randint(vocab_size, (steps, batch))
+
+
+def flat(state: Tensor | tuple[Tensor, Tensor]) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else list(state)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_state_have_their_shapes(name: str) -> None:
+    model = MODELS[name](20, 8, 8)
+    logits, state = model(tokens())
+    assert logits.shape == (6, 3, 20)
+    layers = 2 if name == "better-rnnlm" else 1
+    assert [s.shape for s in flat(state)] == [(layers, 3, 8)] * (1 if name == "simple-rnnlm" else 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_carried_state_joins_two_halves(name: str) -> None:
+    model = MODELS[name](20, 8, 8).double().eval()
+    text = tokens()
+    first, state = model(text[:2])
+    second, last = model(text[2:], state)
+    logits, expected = model(text)
+    torch.testing.assert_close(torch.cat([first, second]), logits, rtol=1e-12, atol=1e-12)
+    for one, other in zip(flat(last), flat(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_start_as_the_books(name: str) -> None:
+    model = MODELS[name](500, 100, 100)
+    scales = {"embedding.weight": 0.01}
+    for key, parameter in model.named_parameters():
+        if "bias" in key:
+            assert not parameter.any(), key
+        else:
+            assert parameter.std().item() == pytest.approx(scales.get(key, 0.1), rel=0.05), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_bias_a_layer_is_trained(name: str) -> None:
+    model = MODELS[name](20, 8, 8)
+    frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {f"recurrent.bias_hh_l{i}" for i in range(model.recurrent.num_layers)}
+
+
+def test_better_rnnlm_ties_and_drops() -> None:
+    model = BetterRnnlm(20, 8, 8)
+    assert model.linear.weight is model.embedding.weight
+    text = tokens()
+    assert not torch.equal(model(text)[0], model(text)[0])
+    model.eval()
+    assert torch.equal(model(text)[0], model(text)[0])
+
+
+def test_dropout_is_before_between_and_after_the_layers() -> None:
+    model = Rnnlm(20, 7, 8, num_layers=2, dropout=0.3)
+    dropped = []
+    model.dropout.register_forward_hook(lambda _, inputs, __: dropped.append(inputs[0].shape))
+    model(tokens())
+    assert dropped == [(6, 3, 7), (6, 3, 8)]
+    assert model.dropout.p == model.recurrent.dropout == 0.3
+
+
+def test_tied_weights_of_different_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="tied needs embed_size equal to hidden_size, got 8 and 9"):
+        Rnnlm(20, 8, 9, tied=True)
+
+
+def test_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="backend must be one of seqkern, torch, got 'jax'"):
+        Rnnlm(20, backend="jax")
+
+
+@pytest.mark.parametrize("model_class", [Rnnlm, BetterRnnlm, SimpleRnnlm])
+def test_backends_agree(model_class: type[Rnnlm]) -> None:
+    """Float32 gradients err at most twice as much with seqkern as with torch."""
+    text = tokens(12, 4, 50)
+    ours = model_class(50, 32, 32, dropout=0.0)
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, backend, dtype in (
+        ("ours", "seqkern", torch.float32),
+        ("torch", "torch", torch.float32),
+        ("exact", "torch", torch.float64),
+    ):
+        model = model_class(50, 32, 32, dropout=0.0, backend=backend)
+        model.load_state_dict(ours.state_dict())
+        logits, _ = model.to(dtype)(text)
+        logits.square().sum().backward()
+        grads = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+        found[name] = {"logits": logits.detach(), **grads}
+    for key, exact in found["exact"].items():
+        reference = exact.numpy()
+        bound = max(2 * error(found["torch"][key], reference), 8 * np.finfo(np.float32).eps)
+        assert error(found["ours"][key], reference) <= bound, key

@@ -1,0 +1,77 @@
+"""`seqkern generate lm`: text from a trained language model."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from seqkern.cli.options import add_run_options, add_task_parser, load_run_corpus, use_machine
+from seqkern.data import Vocabulary, detokenize, tokenize
+from seqkern.data.text import EOS
+from seqkern.training import Run
+from seqkern.training import generate as sample
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = add_task_parser(commands, "generate", "generate text", run)
+    add_run_options(parser)
+    parser.add_argument(
+        "--prompt", default="", help="text to continue (default: the start of a line)"
+    )
+    parser.add_argument("--length", type=int, default=100, help="tokens to generate (default 100)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1)"
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens")
+    parser.add_argument(
+        "--skip",
+        nargs="+",
+        default=[],
+        metavar="TOKEN",
+        help="tokens never to generate, such as N '<unk>' $",
+    )
+    parser.add_argument("--seed", type=int, help="for samples that repeat")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print prompt and continuation."""
+    device = use_machine(args)
+    record = Run.open(args.run)
+    vocabulary = record.vocabulary or load_run_corpus(record, args.data).vocabulary
+    level = record.config.level
+    prompt = prompt_tokens(args.prompt, level)
+    _require("--prompt", prompt, vocabulary)
+    _require("--skip", args.skip, vocabulary)
+    generator = torch.Generator()
+    if args.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(args.seed)
+    ids = sample(
+        record.load_model(args.checkpoint, device),
+        vocabulary.encode(prompt).tolist(),
+        args.length,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        skip=vocabulary.encode(args.skip).tolist(),
+        generator=generator,
+    )
+    shown = prompt if args.prompt else []
+    print(detokenize([*shown, *vocabulary.decode(ids)], level))
+    return 0
+
+
+def prompt_tokens(text: str, level: str) -> list[str]:
+    """Tokens of a prompt, without a final `<eos>`; an empty prompt is the end of a line."""
+    tokens = tokenize(text, level)
+    if level != "char" and tokens:
+        tokens.pop()
+    return tokens or ["\n" if level == "char" else EOS]
+
+
+def _require(option: str, tokens: list[str], vocabulary: Vocabulary) -> None:
+    unknown = [token for token in tokens if token not in vocabulary]
+    if unknown:
+        raise ValueError(f"{option}: not in the vocabulary: {', '.join(unknown)}")

@@ -1,0 +1,22 @@
+"""`seqkern info`: versions and capabilities."""
+
+from __future__ import annotations
+
+import argparse
+
+import seqkern
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser("info", help="versions, CPU capability, CUDA")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what `seqkern.build_info()` tells."""
+    info = seqkern.build_info()
+    width = max(map(len, info))
+    for name, value in info.items():
+        print(f"{name:{width}}  {value}")
+    return 0

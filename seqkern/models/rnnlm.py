@@ -1,0 +1,167 @@
+"""Recurrent language models after "Deep Learning from Scratch 2" (K. Saito), chapters 5 and 6.
+
+embedding -> dropout -> recurrent layers, dropout between them -> dropout -> linear
+
+Parameters start as the book's do: the embedding from N(0, 0.01^2), every other weight matrix from
+N(0, 1 / fan_in), biases from zero. Of torch's two biases of a recurrent layer, bias_hh stays zero
+and is not trained: the book has one, and training the sum of two doubles its learning rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from seqkern import nn
+
+State = Tensor | tuple[Tensor, Tensor]
+"""h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
+
+BACKENDS = ("seqkern", "torch")
+
+
+class Rnnlm(torch.nn.Module):
+    """LSTM language model.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V.
+    embed_size, hidden_size : int
+        D and H.
+    num_layers : int
+        LSTM layers.
+    dropout : float
+        Probability of dropping an element, before, between and after the LSTM layers.
+    tied : bool
+        Whether the linear layer uses the embedding's matrix (Press and Wolf, 2017); needs D = H.
+    backend : str
+        "seqkern", or "torch" to build the same model on torch.nn.LSTM.
+
+    Raises
+    ------
+    ValueError
+        If `backend` is unknown, or `tied` and D differs from H.
+
+    Examples
+    --------
+    >>> model = Rnnlm(vocab_size=50, embed_size=8, hidden_size=16)
+    >>> logits, (h, c) = model(torch.zeros(5, 2, dtype=torch.int64))
+    >>> logits.shape, h.shape
+    (torch.Size([5, 2, 50]), torch.Size([1, 2, 16]))
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_size: int = 100,
+        hidden_size: int = 100,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tied: bool = False,
+        backend: str = "seqkern",
+    ) -> None:
+        super().__init__()
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        if tied and embed_size != hidden_size:
+            raise ValueError(
+                f"tied needs embed_size equal to hidden_size, got {embed_size} and {hidden_size}"
+            )
+        self.embedding = torch.nn.Embedding(vocab_size, embed_size)
+        self.recurrent = self._recurrent(backend)(
+            embed_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0
+        )
+        self.linear = torch.nn.Linear(hidden_size, vocab_size)
+        self.dropout = torch.nn.Dropout(dropout)
+        if tied:
+            self.linear.weight = self.embedding.weight
+        self._initialise()
+
+    @staticmethod
+    def _recurrent(backend: str) -> Callable[..., torch.nn.RNNBase]:
+        return nn.LSTM if backend == "seqkern" else torch.nn.LSTM
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for name, parameter in (
+            *self.recurrent.named_parameters(),
+            *self.linear.named_parameters(),
+        ):
+            if name.startswith("bias"):
+                parameter.zero_()
+                parameter.requires_grad_(not name.startswith("bias_hh"))
+            else:
+                parameter.normal_(std=parameter.shape[1] ** -0.5)
+        self.embedding.weight.normal_(std=0.01)
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Logits of every next token.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            int64, shape (T, N).
+        state : State, optional
+            Recurrent state before the first step; default zero.
+
+        Returns
+        -------
+        logits : Tensor
+            Shape (T, N, V).
+        state : State
+            Recurrent state after the last step.
+        """
+        hidden, state = self.recurrent(self.dropout(self.embedding(tokens)), state)
+        return self.linear(self.dropout(hidden)), state
+
+
+class BetterRnnlm(Rnnlm):
+    """Rnnlm with two LSTM layers, dropout and tied weights (Zaremba et al., 2014).
+
+    Examples
+    --------
+    >>> model = BetterRnnlm(vocab_size=50, embed_size=8, hidden_size=8)
+    >>> model.linear.weight is model.embedding.weight
+    True
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_size: int = 650,
+        hidden_size: int = 650,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        tied: bool = True,
+        backend: str = "seqkern",
+    ) -> None:
+        super().__init__(vocab_size, embed_size, hidden_size, num_layers, dropout, tied, backend)
+
+
+class SimpleRnnlm(Rnnlm):
+    """Rnnlm with a tanh RNN for the LSTM.
+
+    seqkern has no fused RNN layer yet: both backends are torch.nn.RNN.
+
+    Examples
+    --------
+    >>> model = SimpleRnnlm(vocab_size=50)
+    >>> logits, h = model(torch.zeros(5, 2, dtype=torch.int64))
+    >>> h.shape
+    torch.Size([1, 2, 100])
+    """
+
+    @staticmethod
+    def _recurrent(backend: str) -> Callable[..., torch.nn.RNNBase]:
+        return torch.nn.RNN
+
+
+MODELS: dict[str, type[Rnnlm]] = {
+    "simple-rnnlm": SimpleRnnlm,
+    "rnnlm": Rnnlm,
+    "better-rnnlm": BetterRnnlm,
+}
+"""Model classes by the names of the presets."""
