@@ -1,25 +1,12 @@
-"""The NumPy reference layers: gradients against central differences, states, labels, and torch.
+"""The NumPy reference layers: gradients against central differences, states, dropout and labels."""
 
-torch appears only at the end: the layers, with `reference.mapping`, must agree with torch.nn in
-float64 to a few roundings. That makes them an oracle for kernels which follow torch's conventions.
-"""
-
-import ast
-import doctest
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.random import Generator, default_rng
-from numpy.typing import NDArray
 
-import reference
 from reference import (
     LSTM,
     RNN,
@@ -31,21 +18,9 @@ from reference import (
     TimeLSTM,
     TimeRNN,
     TimeSoftmaxWithLoss,
-    mapping,
     numerical_gradient,
 )
-
-Array = NDArray[np.float64]
-
-N, T, D, H, V = 3, 4, 5, 2, 6
-MODULES = sorted(module.name for module in pkgutil.iter_modules(reference.__path__, "reference."))
-
-
-def recurrent_params(rng: Generator, gates: int) -> tuple[Array, Array, Array]:
-    """Draw Wx, Wh and b, small enough that no gate is saturated."""
-    shapes = ((D, gates * H), (H, gates * H), (gates * H,))
-    w_x, w_h, b = (rng.normal(scale=0.5, size=shape) for shape in shapes)
-    return w_x, w_h, b
+from reference_cases import Array, D, H, N, T, V, assert_equal, recurrent_params, state
 
 
 def assert_gradients(loss: Callable[[], float], pairs: Iterable[tuple[Array, Array]]) -> None:
@@ -61,12 +36,6 @@ def assert_gradients(loss: Callable[[], float], pairs: Iterable[tuple[Array, Arr
 def weighted_sum(forward: Callable[[Any], Array], x: Any, weight: Array) -> Callable[[], float]:
     """Return a loss whose gradient at the output of `forward` is `weight`."""
     return lambda: float((forward(x) * weight).sum())
-
-
-def assert_equal(actual: Iterable[Any], expected: Iterable[Any]) -> None:
-    """Check that all arrays are the same in all bits."""
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 # --- gradients -----------------------------------------------------------------------------------
@@ -221,12 +190,6 @@ def make(request: pytest.FixtureRequest, rng: Generator) -> MakeLayer:
         return lambda **kwargs: TimeRNN(*params, **kwargs)
     params = recurrent_params(rng, gates=4)
     return lambda **kwargs: TimeLSTM(*params, **kwargs)
-
-
-def state(layer: TimeRNN | TimeLSTM) -> list[Array]:
-    """Return h, or h and c."""
-    arrays = [layer.h, layer.c] if isinstance(layer, TimeLSTM) else [layer.h]
-    return [array for array in arrays if array is not None]
 
 
 def test_time_layer_gradients_of_the_outputs_alone(rng: Generator, make: MakeLayer) -> None:
@@ -399,191 +362,3 @@ def test_index_out_of_range_is_refused(bad: int) -> None:
         TimeSoftmaxWithLoss(ignore_label=-100).forward(np.zeros((1, 1, V)), np.array([[bad]]))
     with pytest.raises(IndexError, match=f"^indices: {message}"):
         TimeEmbedding(np.zeros((V, D))).forward(np.array([[bad]]))
-
-
-# --- mapping -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["lstm", "rnn"])
-def maps(request: pytest.FixtureRequest, rng: Generator) -> SimpleNamespace:
-    """Hold the four functions of one cell, its rows in units of H, and parameters to map."""
-    gates = 4 if request.param == "lstm" else 1
-    return SimpleNamespace(
-        rows=gates * H,
-        params=recurrent_params(rng, gates),
-        from_torch=getattr(mapping, f"{request.param}_from_torch"),
-        to_torch=getattr(mapping, f"{request.param}_to_torch"),
-        gradients_from_torch=getattr(mapping, f"{request.param}_gradients_from_torch"),
-        gradients_to_torch=getattr(mapping, f"{request.param}_gradients_to_torch"),
-    )
-
-
-def test_weights_survive_the_round_trip(maps: SimpleNamespace) -> None:
-    weights = maps.to_torch(*maps.params)
-    shapes = [(maps.rows, D), (maps.rows, H), (maps.rows,), (maps.rows,)]
-    assert [weight.shape for weight in weights] == shapes
-    assert_equal(maps.from_torch(*weights), maps.params)
-
-
-def test_gradients_survive_the_round_trip(maps: SimpleNamespace) -> None:
-    dweight_ih, dweight_hh, dbias_ih, dbias_hh = maps.gradients_to_torch(*maps.params)
-    np.testing.assert_array_equal(dbias_ih, dbias_hh)
-    back = maps.gradients_from_torch(dweight_ih, dweight_hh, dbias_hh)
-    assert_equal(back, maps.params)
-
-
-def test_missing_biases_count_as_zeros(maps: SimpleNamespace) -> None:
-    weight_ih, weight_hh, bias, zeros = maps.to_torch(*maps.params)
-    assert_equal(
-        maps.from_torch(weight_ih, weight_hh), maps.from_torch(weight_ih, weight_hh, zeros, zeros)
-    )
-    assert_equal(maps.from_torch(weight_ih, weight_hh, None, bias), maps.params)
-
-
-def test_mapped_arrays_are_float64_and_share_no_memory(maps: SimpleNamespace) -> None:
-    there = maps.to_torch(*maps.params)
-    for given, result in (
-        (maps.params, there),
-        (there, maps.from_torch(*there)),
-        (maps.params, maps.gradients_to_torch(*maps.params)),
-        (there[:3], maps.gradients_from_torch(*there[:3])),
-    ):
-        assert not any(np.shares_memory(a, b) for a in given for b in result)
-    single = [array.astype(np.float32) for array in maps.params]
-    assert all(array.dtype == np.float64 for array in maps.to_torch(*single))
-
-
-def test_arrays_in_the_other_layout_are_refused(maps: SimpleNamespace) -> None:
-    w_x, w_h, b = maps.params
-    with pytest.raises(ValueError, match=r"^weight_ih: given shape"):
-        maps.from_torch(w_x, w_h.T)
-    with pytest.raises(ValueError, match=r"^bias_hh: given shape"):
-        maps.from_torch(w_x.T, w_h.T, b, b[:1])
-    with pytest.raises(ValueError, match=r"^dbias: given shape"):
-        maps.gradients_from_torch(w_x.T, w_h.T, b[:1])
-    with pytest.raises(ValueError, match=r"^Wx: given shape"):
-        maps.to_torch(w_x.T, w_h, b)
-    with pytest.raises(ValueError, match=r"^db: given shape"):
-        maps.gradients_to_torch(w_x, w_h, b[:1])
-
-
-@pytest.mark.parametrize(("batch_first", "shape"), [(False, (T, N, D)), (True, (N, T, D))])
-def test_sequences_survive_the_round_trip(
-    rng: Generator, batch_first: bool, shape: tuple[int, ...]
-) -> None:
-    xs = rng.normal(size=(N, T, D))
-    there = mapping.sequence_to_torch(xs, batch_first)
-    assert there.shape == shape
-    np.testing.assert_array_equal(mapping.sequence_from_torch(there, batch_first), xs)
-
-
-# --- torch ---------------------------------------------------------------------------------------
-
-
-def leaf(rng: Generator, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(rng.normal(size=shape)).requires_grad_()
-
-
-def value(tensor: torch.Tensor | None) -> Array:
-    assert tensor is not None
-    array: Array = tensor.detach().numpy()
-    return array
-
-
-def values(tensors: Iterable[torch.Tensor | None]) -> list[Array]:
-    return [value(tensor) for tensor in tensors]
-
-
-def assert_agree(actual: Iterable[Array], expected: Iterable[Array]) -> None:
-    """Check equality up to the rounding of another order of summation in float64."""
-    for one, other in zip(actual, expected, strict=True):
-        assert one.dtype == other.dtype == np.float64
-        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-14)
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-def test_time_lstm_agrees_with_torch(rng: Generator, batch_first: bool) -> None:
-    theirs = torch.nn.LSTM(D, H, batch_first=batch_first, dtype=torch.float64)
-    x = leaf(rng, *((N, T, D) if batch_first else (T, N, D)))
-    h_0, c_0 = leaf(rng, 1, N, H), leaf(rng, 1, N, H)
-    output, (h_n, c_n) = theirs(x, (h_0, c_0))
-    outputs = (output, h_n, c_n)
-    doutputs = tuple(torch.from_numpy(rng.normal(size=out.shape)) for out in outputs)
-    torch.autograd.backward(outputs, doutputs)
-    weights = list(theirs.parameters())
-    dweights = values(weight.grad for weight in weights)
-
-    ours = TimeLSTM(*mapping.lstm_from_torch(*values(weights)), stateful=True)
-    ours.set_state(value(h_0[0]), value(c_0[0]))
-    hs = ours.forward(mapping.sequence_from_torch(value(x), batch_first))
-    dhs, dh_n, dc_n = values(doutputs)
-    dxs = ours.backward(mapping.sequence_from_torch(dhs, batch_first), dh_n[0], dc_n[0])
-
-    assert_agree(
-        [mapping.sequence_to_torch(hs, batch_first), *state(ours)],
-        values([output, h_n[0], c_n[0]]),
-    )
-    assert_agree(
-        [mapping.sequence_to_torch(dxs, batch_first), ours.dh[None], ours.dc[None]],
-        values([x.grad, h_0.grad, c_0.grad]),
-    )
-    assert_agree(mapping.lstm_gradients_to_torch(*ours.grads), dweights)
-    assert_agree(ours.grads, mapping.lstm_gradients_from_torch(*dweights[:3]))
-
-
-def test_time_rnn_agrees_with_torch(rng: Generator) -> None:
-    theirs = torch.nn.RNN(D, H, dtype=torch.float64)
-    x, h_0 = leaf(rng, T, N, D), leaf(rng, 1, N, H)
-    outputs = theirs(x, h_0)
-    doutputs = tuple(torch.from_numpy(rng.normal(size=out.shape)) for out in outputs)
-    torch.autograd.backward(outputs, doutputs)
-    weights = list(theirs.parameters())
-    dweights = values(weight.grad for weight in weights)
-
-    ours = TimeRNN(*mapping.rnn_from_torch(*values(weights)), stateful=True)
-    ours.set_state(value(h_0[0]))
-    hs = ours.forward(mapping.sequence_from_torch(value(x)))
-    dhs, dh_n = values(doutputs)
-    dxs = ours.backward(mapping.sequence_from_torch(dhs), dh_n[0])
-
-    output, h_n = outputs
-    assert_agree([mapping.sequence_to_torch(hs), *state(ours)], values([output, h_n[0]]))
-    assert_agree([mapping.sequence_to_torch(dxs), ours.dh[None]], values([x.grad, h_0.grad]))
-    assert_agree(mapping.rnn_gradients_to_torch(*ours.grads), dweights)
-    assert_agree(ours.grads, mapping.rnn_gradients_from_torch(*dweights[:3]))
-
-
-def test_time_softmax_with_loss_agrees_with_torch(rng: Generator) -> None:
-    logits, ts = leaf(rng, N, T, V), rng.integers(-1, V, size=(N, T))
-    ts[0, 0], ts[0, 1] = -1, V - 1
-    loss = torch.nn.functional.cross_entropy(
-        logits.reshape(N * T, V), torch.from_numpy(ts.reshape(N * T)), ignore_index=-1
-    )
-    torch.autograd.backward(3.0 * loss)
-
-    layer = TimeSoftmaxWithLoss()
-    assert_agree([np.array(layer.forward(value(logits), ts))], values([loss]))
-    assert_agree([layer.backward(3.0)], values([logits.grad]))
-
-
-# --- the package ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples_run(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(name))
-    assert result.failed == 0
-    assert result.attempted > 0 or name == "reference._arrays"  # helpers, without examples
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_reference_imports_no_torch(name: str) -> None:
-    source = importlib.import_module(name).__file__
-    assert source is not None
-    nodes = list(ast.walk(ast.parse(Path(source).read_text())))
-    imported = {
-        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
-    }
-    imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert "numpy" in imported
-    assert not any(package.split(".")[0] == "torch" for package in imported)
