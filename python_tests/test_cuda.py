@@ -1,4 +1,4 @@
-"""The ops on a CUDA device, against the float64 reference, with torch there as the measure of error.
+"""The ops on a CUDA device, against the float64 reference, with torch there as measure of error.
 
 All but one of these tests need a device; where there is none they are skipped.
 """

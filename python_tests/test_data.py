@@ -38,9 +38,10 @@ def test_word_level_ends_every_line_in_eos() -> None:
 
 
 def test_text_level_separates_punctuation_and_ends_paragraphs_in_eos() -> None:
-    text = 'Title\n*****\n\nUse "f(x)",\nnot <unk>...\n\n\nend'
-    expected = ["Title", "<eos>", "Use", '"', "f", "(", "x", ")", '"', ",", "not", "<unk>", "..."]
-    assert tokenize(text, "text") == [*expected, "<eos>", "end", "<eos>"]
+    text = 'Title\n*****\n\nUse "f(x)",\nnot <unk> 2.5...\n\n\nend'
+    first = ["Title", "<eos>"]
+    second = ["Use", '"', "f", "(", "x", ")", '"', ",", "not", "<unk>", "2.5", "...", "<eos>"]
+    assert tokenize(text, "text") == [*first, *second, "end", "<eos>"]
 
 
 @pytest.mark.parametrize("level", ["word", "text", "char"])

@@ -5,8 +5,8 @@
 
 namespace seqkern::cpu {
 
-// Memory comes from a cache of this thread's, which keeps at most 256 MiB (buffer.cpp): memory fresh from the operating system costs a page fault for every
-// 4 KiB, which for packed weights takes as long as packing them.
+// Memory comes from a cache of this thread's, which keeps at most 256 MiB (buffer.cpp): memory fresh from the operating system
+// costs a page fault for every 4 KiB, which for packed weights takes as long as packing them.
 void* take_memory(int64_t bytes);
 void return_memory(void* memory);
 

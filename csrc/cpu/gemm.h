@@ -127,8 +127,8 @@ Tile<T> find_tile(int64_t rows, int64_t vectors, std::integer_sequence<int, kInd
 
 // The tile of `rows` x `width` values of C, for any width up to a panel.
 template <class T>
-void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_stride, const T* b, T* const* c,
-              const T* start, bool accumulate) {
+void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_stride, const T* b, T* const* c, const T* start,
+              bool accumulate) {
   const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>;
   const Tile<T> run = find_tile<T>(rows, vectors, std::make_integer_sequence<int, kTileRows * kPanelVectors>{});
   run(depth, a, a_stride, b, c, static_cast<int>(width - (vectors - 1) * kLanes<T>), start, accumulate);

@@ -4,11 +4,11 @@
 
 namespace seqkern::cpu {
 
-#define SEQKERN_DECLARE_TABLES(isa)                            \
-  namespace isa {                                              \
-  extern const KernelTable<float> float_table;                 \
-  extern const KernelTable<double> double_table;               \
-  extern const KernelTable<math::BFloat16> bfloat16_table;     \
+#define SEQKERN_DECLARE_TABLES(isa)                        \
+  namespace isa {                                          \
+  extern const KernelTable<float> float_table;             \
+  extern const KernelTable<double> double_table;           \
+  extern const KernelTable<math::BFloat16> bfloat16_table; \
   }
 
 SEQKERN_DECLARE_TABLES(portable)

@@ -90,8 +90,8 @@ void step_product(Range rows, int64_t block, const Blocks& blocks, const T* h_pr
       for_each_tile(rows, [&](int64_t n, int64_t size) {
         T* c[kTileRows];
         for (int64_t r = 0; r < size; ++r) c[r] = gates_t + (n + r) * GH + panel * Blocks::kPanel;
-        any_tile<T>(size, width, std::min(pass, H - k), h_prev + n * H + k, H,
-                           weight.at(panel) + k * round_to_lanes<T>(width), c, nullptr, true);
+        any_tile<T>(size, width, std::min(pass, H - k), h_prev + n * H + k, H, weight.at(panel) + k * round_to_lanes<T>(width), c,
+                    nullptr, true);
       });
     }
 }
@@ -125,8 +125,8 @@ void recurrent_forward(const RecurrentForwardParams<T>& p) {
 
   // Steps whose gates are projected together: enough rows for an efficient product, few enough to stay in cache.
   const int64_t step_bytes = std::max<int64_t>(1, N * GH * static_cast<int64_t>(sizeof(T)));
-  const int64_t chunk = std::clamp<int64_t>(std::max((int64_t{1} << 20) / step_bytes, 96 / std::max<int64_t>(1, N)), 1,
-                                            std::max<int64_t>(1, T_));
+  const int64_t chunk =
+      std::clamp<int64_t>(std::max((int64_t{1} << 20) / step_bytes, 96 / std::max<int64_t>(1, N)), 1, std::max<int64_t>(1, T_));
   const Buffer<T> workspace(p.gates ? 0 : chunk * N * GH);
   const Packed<T> weight_ih(D, GH);
   const Packed<T> weight_hh(H, GH, Blocks::kPanel);
@@ -134,10 +134,8 @@ void recurrent_forward(const RecurrentForwardParams<T>& p) {
 
   parallel(p.threads, [&](const Worker& worker) {
     const Share share(worker, N, blocks.count(), GH * H * static_cast<int64_t>(sizeof(T)));
-    pack_columns(weight_ih, worker.part_of(weight_ih.panels()),
-                 [&](int64_t j) { return p.weight_ih + weight_row[j] * D; });
-    pack_columns(weight_hh, worker.part_of(weight_hh.panels()),
-                 [&](int64_t j) { return p.weight_hh + weight_row[j] * H; });
+    pack_columns(weight_ih, worker.part_of(weight_ih.panels()), [&](int64_t j) { return p.weight_ih + weight_row[j] * D; });
+    pack_columns(weight_hh, worker.part_of(weight_hh.panels()), [&](int64_t j) { return p.weight_hh + weight_row[j] * H; });
     const Range bias_part = worker.part_of(round_to_lanes<T>(GH));
     for (int64_t j = bias_part.begin; j < bias_part.end; ++j) {
       const int64_t row = weight_row[std::min(j, GH - 1)];
@@ -149,8 +147,7 @@ void recurrent_forward(const RecurrentForwardParams<T>& p) {
       const int64_t count = std::min(chunk, T_ - first);
       const int64_t first_row = time.reverse ? T_ - first - count : first;  // first row in memory of the chunk
       T* gates = p.gates ? p.gates + first_row * N * GH : workspace.get();
-      gemm(worker.part_of(count * N), Left<T>{p.input + first_row * N * D, D},
-           {{weight_ih, gates, GH, nullptr, bias.get()}});
+      gemm(worker.part_of(count * N), Left<T>{p.input + first_row * N * D, D}, {{weight_ih, gates, GH, nullptr, bias.get()}});
       worker.wait();
       for (int64_t s = first; s < first + count; ++s) {
         const int64_t t = time.at(s);
@@ -210,9 +207,9 @@ void recurrent_backward(const RecurrentBackwardParams<T>& p) {
 
   const Buffer<T> d_gates(T_ * N * GH);
   const Buffer<T> d_bias(p.threads * GH);  // one row of sums a thread
-  const Packed<T> weight_ih(p.d_input ? GH : 0, D);       // B of d_input = d_gates W_ih
-  const Packed<T> input(p.d_weight_ih ? T_ * N : 0, D);   // B of d_weight_ih = d_gates^T input
-  const Packed<T> h_prev(p.d_weight_ih ? T_ * N : 0, H);  // B of d_weight_hh = d_gates^T h_prev
+  const Packed<T> weight_ih(GH, D);        // B of d_input = d_gates W_ih
+  const Packed<T> input(T_ * N, D);        // B of d_weight_ih = d_gates^T input
+  const Packed<T> h_prev(T_ * N, H);       // B of d_weight_hh = d_gates^T h_prev
 
   parallel(p.threads, [&](const Worker& worker) {
     const Share share(worker, N, blocks.count(), GH * H * static_cast<int64_t>(sizeof(T)));
@@ -250,17 +247,14 @@ void recurrent_backward(const RecurrentBackwardParams<T>& p) {
     }
     worker.wait();
 
-    if (p.d_input) gemm(worker.part_of(T_ * N), Left<T>{d_gates.get(), GH}, {{weight_ih, p.d_input, D}});
-    if (p.d_weight_ih)
-      gemm(worker.part_of(GH), Left<T>{d_gates.get(), GH, true},
-           {{input, p.d_weight_ih, D, weight_row}, {h_prev, p.d_weight_hh, H, weight_row}});
-    if (p.d_bias) {
-      const Range part = worker.part_of(GH);
-      for (int64_t j = part.begin; j < part.end; ++j) {
-        T sum = 0;
-        for (int i = 0; i < worker.team; ++i) sum += d_bias.get()[i * GH + j];
-        p.d_bias[weight_row[j]] = sum;
-      }
+    gemm(worker.part_of(T_ * N), Left<T>{d_gates.get(), GH}, {{weight_ih, p.d_input, D}});
+    gemm(worker.part_of(GH), Left<T>{d_gates.get(), GH, true},
+         {{input, p.d_weight_ih, D, weight_row}, {h_prev, p.d_weight_hh, H, weight_row}});
+    const Range part = worker.part_of(GH);
+    for (int64_t j = part.begin; j < part.end; ++j) {
+      T sum = 0;
+      for (int i = 0; i < worker.team; ++i) sum += d_bias.get()[i * GH + j];
+      p.d_bias[weight_row[j]] = sum;
     }
   });
 }

@@ -112,8 +112,7 @@ SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
   for (int round = 1; round < n; round *= 2) {
     Vec<T> out[n];
 #pragma GCC unroll 16
-    for (int i = 0; i < n / 2; ++i)
-      zip(rows[i], rows[i + n / 2], out[2 * i], out[2 * i + 1], std::make_index_sequence<n>{});
+    for (int i = 0; i < n / 2; ++i) zip(rows[i], rows[i + n / 2], out[2 * i], out[2 * i + 1], std::make_index_sequence<n>{});
 #pragma GCC unroll 16
     for (int i = 0; i < n; ++i) rows[i] = out[i];
   }

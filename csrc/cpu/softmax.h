@@ -69,6 +69,7 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
   for (int64_t r = 0; r < p.rows; ++r) count += p.target[r] != p.ignore_index;
   const S scale = count ? S(1) / static_cast<S>(count) : S(0);
   constexpr S kNone = -std::numeric_limits<S>::infinity();
+  constexpr int64_t kBlock = 64 * kLanes<S>;
 
   parallel(p.threads, [&](const Worker& worker) {
     const Range part = worker.part_of(p.rows);
@@ -83,17 +84,20 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
       Vec<S> best = broadcast(kNone);
       for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t, int) { best = max(x, best); });
       const S peak = reduce_max<S>(best);
-      Vec<S> sums{};
-      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t, int) { sums += math::exp_value(x - peak); });
-      const S sum = reduce_sum<S>(sums);
+      double sum = 0;  // over blocks, so that its error does not grow with V
+      for (int64_t v = 0; v < p.classes; v += kBlock) {
+        Vec<S> sums{};
+        for_each_vector(row + v, std::min(kBlock, p.classes - v), kNone,
+                        [&](Vec<S> x, int64_t, int) { sums += math::exp_value(x - peak); });
+        sum += static_cast<double>(reduce_sum<S>(sums));
+      }
       alignas(kVectorBytes) S target_value[kLanes<S>];
       store(target_value, load_row(row + p.target[r], 1, S(0)));
-      p.row_loss[r] = std::log(static_cast<double>(sum)) + static_cast<double>(peak) - static_cast<double>(target_value[0]);
+      p.row_loss[r] = std::log(sum) + static_cast<double>(peak) - static_cast<double>(target_value[0]);
       if (!d_row) continue;
-      const S factor = scale / sum;
-      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t v, int n) {
-        store_row(d_row + v, math::exp_value(x - peak) * factor, n);
-      });
+      const S factor = scale / static_cast<S>(sum);
+      for_each_vector(row, p.classes, kNone,
+                      [&](Vec<S> x, int64_t v, int n) { store_row(d_row + v, math::exp_value(x - peak) * factor, n); });
       const S at_target = std::exp(target_value[0] - peak) * factor - scale;
       store_row(d_row + p.target[r], broadcast(at_target), 1);
     }

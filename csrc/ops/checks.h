@@ -12,8 +12,8 @@ namespace seqkern::ops {
 inline void check_like(const at::Tensor& tensor, const char* name, const at::Tensor& like, const char* like_name) {
   TORCH_CHECK_TYPE(tensor.scalar_type() == like.scalar_type(), name, " has dtype ", tensor.scalar_type(), ", expected ",
                    like.scalar_type(), " as ", like_name, " has");
-  TORCH_CHECK_VALUE(tensor.device() == like.device(), name, " is on ", tensor.device(), ", expected ", like.device(),
-                    " as ", like_name, " is");
+  TORCH_CHECK_VALUE(tensor.device() == like.device(), name, " is on ", tensor.device(), ", expected ", like.device(), " as ",
+                    like_name, " is");
 }
 
 inline void check_shape(const at::Tensor& tensor, const char* name, at::IntArrayRef expected, const char* meaning) {

@@ -8,8 +8,8 @@
 
 namespace seqkern::ops {
 
-RecurrentShape check_recurrent(int64_t gates, const Tensor& input, const Tensor& h_0, const Tensor& c_0,
-                               const Tensor& weight_ih, const Tensor& weight_hh) {
+RecurrentShape check_recurrent(int64_t gates, const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
+                               const Tensor& weight_hh) {
   TORCH_CHECK_TYPE(input.is_floating_point(), "input has dtype ", input.scalar_type(), ", expected a floating-point dtype");
   TORCH_CHECK_VALUE(input.dim() == 3, "input has shape ", input.sizes(), ", expected 3 dimensions (T, N, D)");
   TORCH_CHECK_VALUE(weight_hh.dim() == 2 && weight_hh.size(0) == gates * weight_hh.size(1), "weight_hh has shape ",
@@ -32,8 +32,7 @@ void check_bias(const MaybeTensor& bias, const char* name, int64_t rows, const T
 }
 
 void check_recurrent_backward(int64_t gate_count, const RecurrentSaved& saved, const RecurrentOutputGradients& gradients) {
-  const RecurrentShape shape =
-      check_recurrent(gate_count, saved.input, saved.h_0, saved.c_0, saved.weight_ih, saved.weight_hh);
+  const RecurrentShape shape = check_recurrent(gate_count, saved.input, saved.h_0, saved.c_0, saved.weight_ih, saved.weight_hh);
   const auto [T, N, D, H] = shape;
   check_shape(saved.output, "output", {T, N, H}, "(T, N, H)");
   check_shape(saved.gates, "gates", {T, N, gate_count * H}, "(T, N, gates * H)");
@@ -77,9 +76,9 @@ RecurrentSizes sizes_of(const RecurrentShape& shape, bool reverse) {
 }
 
 template <class T>
-void run_forward(const RecurrentSizes& sizes, const Tensor& input, const Tensor& h_0, const Tensor& c_0,
-                 const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& bias_ih, const Tensor& bias_hh,
-                 const Tensor& output, const Tensor& h_n, const Tensor& c_n, const Tensor& gates, const Tensor& cells) {
+void run_forward(const RecurrentSizes& sizes, const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
+                 const Tensor& weight_hh, const Tensor& bias_ih, const Tensor& bias_hh, const Tensor& output, const Tensor& h_n,
+                 const Tensor& c_n, const Tensor& gates, const Tensor& cells) {
   RecurrentForwardParams<T> p{sizes,
                               pointer<T>(input),
                               pointer<T>(h_0),
@@ -97,8 +96,8 @@ void run_forward(const RecurrentSizes& sizes, const Tensor& input, const Tensor&
 }
 
 ForwardResult lstm_forward_cpu(const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-                               const Tensor& weight_hh, const MaybeTensor& bias_ih, const MaybeTensor& bias_hh,
-                               bool reverse, bool keep) {
+                               const Tensor& weight_hh, const MaybeTensor& bias_ih, const MaybeTensor& bias_hh, bool reverse,
+                               bool keep) {
   const RecurrentShape shape = check_recurrent(kLstmGates, input, h_0, c_0, weight_ih, weight_hh);
   const auto [T, N, D, H] = shape;
   check_bias(bias_ih, "bias_ih", kLstmGates * H, input);
@@ -110,8 +109,8 @@ ForwardResult lstm_forward_cpu(const Tensor& input, const Tensor& h_0, const Ten
   const Tensor gates = keep ? at::empty({T, N, kLstmGates * H}, options) : Tensor();
   const Tensor cells = keep ? at::empty({T, N, H}, options) : Tensor();
   const auto run = type == at::kDouble ? run_forward<double> : run_forward<float>;
-  run(sizes_of(shape, reverse), for_kernel(input), for_kernel(h_0), for_kernel(c_0), for_kernel(weight_ih),
-      for_kernel(weight_hh), for_kernel(bias_ih), for_kernel(bias_hh), output, h_n, c_n, gates, cells);
+  run(sizes_of(shape, reverse), for_kernel(input), for_kernel(h_0), for_kernel(c_0), for_kernel(weight_ih), for_kernel(weight_hh),
+      for_kernel(bias_ih), for_kernel(bias_hh), output, h_n, c_n, gates, cells);
   const auto kept = [&](const Tensor& tensor) { return keep ? tensor : at::empty({0}, options); };
   return {output.to(type), h_n.to(type), c_n.to(type), kept(gates), kept(cells)};
 }
@@ -122,8 +121,7 @@ void run_backward(const RecurrentSizes& sizes, const RecurrentSaved& saved, cons
   const Tensor input = for_kernel(saved.input), h_0 = for_kernel(saved.h_0), c_0 = for_kernel(saved.c_0),
                weight_ih = for_kernel(saved.weight_ih), weight_hh = for_kernel(saved.weight_hh),
                output = for_kernel(saved.output), gates = saved.gates.contiguous(), cells = saved.cells.contiguous(),
-               d_output = for_kernel(gradients.output), d_h_n = for_kernel(gradients.h_n),
-               d_c_n = for_kernel(gradients.c_n);
+               d_output = for_kernel(gradients.output), d_h_n = for_kernel(gradients.h_n), d_c_n = for_kernel(gradients.c_n);
   RecurrentBackwardParams<T> p{sizes,
                                pointer<T>(input),
                                pointer<T>(h_0),
@@ -156,10 +154,9 @@ BackwardResult lstm_backward_cpu(const MaybeTensor& d_output, const MaybeTensor&
   const auto type = input.scalar_type();
   const auto options = input.options().dtype(accumulate_type(type));
   const auto like = [&](const Tensor& tensor) { return at::empty(tensor.sizes(), options); };
-  BackwardResult results{like(input),     like(h_0),       like(c_0), like(weight_ih),
-                         like(weight_hh), at::empty({weight_hh.size(0)}, options)};
-  const RecurrentSizes sizes =
-      sizes_of({input.size(0), input.size(1), input.size(2), weight_hh.size(1)}, reverse);
+  BackwardResult results{like(input),     like(h_0),       like(c_0),
+                         like(weight_ih), like(weight_hh), at::empty({weight_hh.size(0)}, options)};
+  const RecurrentSizes sizes = sizes_of({input.size(0), input.size(1), input.size(2), weight_hh.size(1)}, reverse);
   (type == at::kDouble ? run_backward<double> : run_backward<float>)(sizes, saved, gradients, results);
   return std::apply([&](const auto&... result) { return BackwardResult{result.to(type)...}; }, results);
 }

@@ -19,8 +19,8 @@ struct RecurrentShape {
 };
 
 // Checks the arguments that forward and backward share; `gates` is the number of gates of the cell.
-RecurrentShape check_recurrent(int64_t gates, const Tensor& input, const Tensor& h_0, const Tensor& c_0,
-                               const Tensor& weight_ih, const Tensor& weight_hh);
+RecurrentShape check_recurrent(int64_t gates, const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
+                               const Tensor& weight_hh);
 
 void check_bias(const MaybeTensor& bias, const char* name, int64_t rows, const Tensor& input);
 

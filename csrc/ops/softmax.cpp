@@ -11,8 +11,7 @@
 namespace seqkern::ops {
 
 void check_softmax_loss(const Tensor& logits, const Tensor& target) {
-  TORCH_CHECK_TYPE(logits.is_floating_point(), "logits has dtype ", logits.scalar_type(),
-                   ", expected a floating-point dtype");
+  TORCH_CHECK_TYPE(logits.is_floating_point(), "logits has dtype ", logits.scalar_type(), ", expected a floating-point dtype");
   TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, "target has dtype ", target.scalar_type(), ", expected int64");
   TORCH_CHECK_VALUE(logits.dim() >= 1 && logits.size(-1) > 0, "logits has shape ", logits.sizes(),
                     ", expected (..., V) with V > 0");

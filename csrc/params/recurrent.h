@@ -14,7 +14,7 @@ struct RecurrentSizes {
   int64_t input_size;   // D
   int64_t hidden_size;  // H
   bool reverse;
-  int threads;          // CPU only
+  int threads;  // CPU only
 };
 
 template <class T>
@@ -49,10 +49,10 @@ struct RecurrentBackwardParams : RecurrentSizes {
   const T* d_h_n;     // [N, H]
   const T* d_c_n;     // [N, H]
   // Each result is overwritten.
-  T* d_input;      // [T, N, D], or null: not wanted
+  T* d_input;      // [T, N, D]
   T* d_h_0;        // [N, H]
   T* d_c_0;        // [N, H]
-  T* d_weight_ih;  // [G * H, D], or null, and then d_weight_hh and d_bias are too
+  T* d_weight_ih;  // [G * H, D]
   T* d_weight_hh;  // [G * H, H]
   T* d_bias;       // [G * H]: the gradient of bias_ih and of bias_hh alike
 };

@@ -17,7 +17,7 @@ UNK = "<unk>"
 LEVELS = ("word", "text", "char")
 
 _RULER = re.compile(r"([^\w\s.])\1{2,}")
-_PROSE = re.compile(r"<unk>|\w+(?:['’-]\w+)*|\.{3}|::=|->|[^\w\s]")
+_PROSE = re.compile(r"<unk>|\d+\.\d+|\w+(?:['’-]\w+)*|\.{3}|::=|->|[^\w\s]")
 _NO_SPACE_BEFORE = frozenset(".,;:!?)]}…’”%")
 _NO_SPACE_AFTER = frozenset("([{‘“")
 

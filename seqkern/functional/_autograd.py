@@ -12,17 +12,37 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
 
 
 def autocast(tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """Cast floating-point tensors (float64 apart) as autocast asks for on their device, differentiably."""
+    """Cast floating-point tensors (float64 apart) as autocast asks for, differentiably."""
     device_type = next(t for t in tensors if t is not None).device.type
-    if not torch.is_autocast_enabled(device_type):
+    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
+    if not available or not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
 
     def cast(tensor: Tensor | None) -> Tensor | None:
-        castable = tensor is not None and tensor.is_floating_point()
-        return tensor.to(dtype) if castable and tensor.dtype != torch.float64 else tensor
+        if tensor is None or not tensor.is_floating_point() or tensor.dtype == torch.float64:
+            return tensor
+        return tensor.to(dtype)
 
     return [cast(t) for t in tensors]
+
+
+def transforms_active() -> bool:
+    """Whether torch.func transforms or forward-mode differentiation are in force.
+
+    The fused operations have no rules for them; their composites of plain torch operations do.
+    """
+    functorch = torch._C._are_functorch_transforms_active()
+    return functorch or torch.autograd.forward_ad._current_level >= 0
+
+
+def check_devices(first: Tensor, first_name: str, **others: Tensor | None) -> None:
+    """Raise ValueError unless all tensors are on one device; for fake implementations."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != first.device:
+            raise ValueError(
+                f"{name} is on {tensor.device}, expected {first.device} as {first_name} is"
+            )
 
 
 def create_graph_requested() -> bool:
@@ -38,7 +58,7 @@ def composite_gradients(
     inputs: Sequence[Tensor | None],
     output_gradients: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Gradients of ``function``, written in plain torch operations, that can be differentiated again.
+    """Gradients of ``function``, written in plain torch operations, to be differentiated again.
 
     Parameters
     ----------
@@ -57,8 +77,10 @@ def composite_gradients(
         for output, gradient in zip(
             (outputs,) if isinstance(outputs, Tensor) else outputs, output_gradients, strict=True
         )
-        if gradient is not None
+        if gradient is not None and output.requires_grad
     ]
+    if not pairs:
+        return [None] * len(aliases)
     wanted = [t for t in aliases if t is not None and t.requires_grad]
     found = iter(
         torch.autograd.grad(

@@ -1,4 +1,4 @@
-"""Recurrent layers over a whole sequence: one native call a layer and direction, forward and backward."""
+"""Recurrent layers over a whole sequence: one native call a layer, direction and pass."""
 
 from typing import Any
 
@@ -7,9 +7,11 @@ from torch import Tensor
 
 from seqkern.functional._autograd import (
     autocast,
+    check_devices,
     composite_gradients,
     create_graph_requested,
     needs_gradient,
+    transforms_active,
 )
 
 _ops = torch.ops.seqkern
@@ -33,8 +35,9 @@ def lstm(
     Parameters
     ----------
     input
-        (T, N, D): T steps of N sequences with D features; T and N may be 0. float32, float64 or bfloat16 on the CPU;
-        float16 besides on CUDA. All other arguments have its dtype and device; under autocast all are cast.
+        (T, N, D): T steps of N sequences with D features; T and N may be 0. float32, float64 or
+        bfloat16 on the CPU; float16 besides on CUDA. All other arguments have its dtype and device;
+        under autocast all are cast.
     h_0, c_0
         (N, H): the initial hidden state and cell state.
     weight_ih
@@ -62,10 +65,13 @@ def lstm(
 
     Notes
     -----
-    i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o); g = tanh(a_g); c' = f c + i g; h' = o tanh(c'), where
-    a = W_ih x + b_ih + W_hh h + b_hh (Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000; the equations of
-    torch.nn.LSTM). Gates and cell states are computed in float32 for half-precision inputs. Training keeps (T, N, 5 H)
-    values for backward. Second derivatives are supported by a slower path of plain torch operations.
+    i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o); g = tanh(a_g); c' = f c + i g;
+    h' = o tanh(c'), where a = W_ih x + b_ih + W_hh h + b_hh (Hochreiter and Schmidhuber 1997,
+    forget gate of Gers et al. 2000; the equations of torch.nn.LSTM). Gates and cell states are computed in
+    float32 for half-precision inputs. Training keeps (T, N, 5 H) values for backward.
+
+    Second derivatives, forward-mode differentiation and torch.func transforms are supported by a
+    slower path of plain torch operations.
 
     Examples
     --------
@@ -75,11 +81,14 @@ def lstm(
     >>> output.shape, bool((output[-1] == h_n).all())
     (torch.Size([7, 2, 5]), True)
     """
-    tensors = (input, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh)
-    tensors = autocast(tensors)  # type: ignore[assignment]
+    if c_0 is h_0:
+        c_0 = c_0.view_as(c_0)  # torch.compile takes no tensor twice
+    tensors = autocast((input, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh))
+    if transforms_active():
+        return lstm_composite(*tensors, reverse=reverse)  # type: ignore[arg-type]
     if needs_gradient(*tensors):
-        return _Lstm.apply(*tensors, reverse)  # type: ignore[no-untyped-call, no-any-return]
-    return _ops.lstm_forward(*tensors, reverse, False)[:3]  # type: ignore[no-any-return]
+        return _Lstm.apply(*tensors, reverse)
+    return _ops.lstm_forward(*tensors, reverse, False)[:3]
 
 
 class _Lstm(torch.autograd.Function):
@@ -107,7 +116,9 @@ class _Lstm(torch.autograd.Function):
         *first, d_bias = _ops.lstm_backward(
             *gradients, input, h_0, c_0, weight_ih, weight_hh, *kept, ctx.reverse
         )
-        return (*first, d_bias, d_bias, None)
+        d_bias_ih = None if bias_ih is None else d_bias
+        d_bias_hh = None if bias_hh is None else d_bias.clone()
+        return (*first, d_bias_ih, d_bias_hh, None)
 
 
 def lstm_composite(
@@ -150,6 +161,16 @@ def _lstm_forward_fake(
     reverse: bool,
     keep: bool,
 ) -> tuple[Tensor, ...]:
+    check_devices(
+        input,
+        "input",
+        h_0=h_0,
+        c_0=c_0,
+        weight_ih=weight_ih,
+        weight_hh=weight_hh,
+        bias_ih=bias_ih,
+        bias_hh=bias_hh,
+    )
     steps, batch = input.shape[:2]
     hidden = weight_hh.shape[1]
     sums = torch.float64 if input.dtype == torch.float64 else torch.float32

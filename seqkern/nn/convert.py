@@ -8,8 +8,9 @@ from seqkern.nn.recurrent import LSTM
 def convert(model: nn.Module) -> nn.Module:
     """Turn every torch.nn.LSTM of a model, itself included, into a seqkern.nn.LSTM, in place.
 
-    Each layer keeps its identity, parameters, hooks and mode; only its class changes, so optimisers that hold the parameters
-    and other references to the layer stay valid. Subclasses of torch.nn.LSTM are left alone.
+    Each layer keeps its identity, parameters, hooks and mode; only its class changes, so optimisers
+    that hold the parameters and other references to the layer stay valid. Subclasses of
+    torch.nn.LSTM are left alone.
 
     Parameters
     ----------
@@ -37,7 +38,9 @@ def convert(model: nn.Module) -> nn.Module:
     layers = [module for module in model.modules() if type(module) is nn.LSTM]
     for layer in layers:
         if layer.proj_size:
-            raise NotImplementedError(f"seqkern.nn.LSTM: proj_size is not there yet, but {layer} uses it")
+            raise NotImplementedError(
+                f"seqkern.nn.LSTM: proj_size is not there yet, but {layer} uses it"
+            )
     for layer in layers:
-        layer.__class__ = LSTM
+        layer.__class__ = LSTM  # type: ignore[assignment]
     return model

@@ -27,7 +27,8 @@ class LSTM(nn.RNNBase):
     dropout
         Probability of dropping an output of each layer but the last, in training.
     bidirectional
-        Whether a second pass runs from the last step to the first; its outputs are appended (factor 2 below).
+        Whether a second pass runs from the last step to the first; its outputs are appended
+        (factor 2 below).
     device, dtype
         Of the parameters: float32, float64 or bfloat16; on CUDA float16 too.
 
@@ -78,9 +79,9 @@ class LSTM(nn.RNNBase):
         )
 
     def flatten_parameters(self) -> None:
-        """Do nothing: the kernels take the parameters as they are. Kept for code that calls torch's."""
+        """Do nothing, as the kernels take the parameters as they are; for code written for torch."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run the layers over a sequence.
@@ -88,9 +89,11 @@ class LSTM(nn.RNNBase):
         Parameters
         ----------
         input
-            (T, N, D), (N, T, D) with ``batch_first``, or (T, D) for one sequence without a batch. T and N may be 0.
+            (T, N, D), (N, T, D) with ``batch_first``, or (T, D) for one sequence without a batch.
+            T and N may be 0.
         hx
-            (h_0, c_0), each (layers * directions, N, H), or (layers * directions, H) with unbatched input. Zeros if None.
+            (h_0, c_0), each (layers * directions, N, H), or (layers * directions, H) with unbatched
+            input. Zeros if None.
 
         Returns
         -------
@@ -102,10 +105,13 @@ class LSTM(nn.RNNBase):
         if isinstance(input, PackedSequence):
             raise NotImplementedError("seqkern.nn.LSTM: PackedSequence input is not there yet")
         if input.dim() not in (2, 3):
-            raise ValueError(f"input has shape {tuple(input.shape)}, expected 2 dimensions (unbatched) or 3")
+            raise ValueError(
+                f"input has shape {tuple(input.shape)}, expected 2 dimensions (unbatched) or 3"
+            )
         if input.shape[-1] != self.input_size:
             raise ValueError(
-                f"input has shape {tuple(input.shape)}, expected input_size = {self.input_size} features last"
+                f"input has shape {tuple(input.shape)}, "
+                f"expected input_size = {self.input_size} features last"
             )
         batched = input.dim() == 3
         if not batched:
@@ -114,7 +120,8 @@ class LSTM(nn.RNNBase):
             input = input.transpose(0, 1)
 
         h_0, c_0 = self._initial_state(input, hx, batched)
-        h_n, c_n = [], []
+        h_n: list[Tensor] = []
+        c_n: list[Tensor] = []
         output = input
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
@@ -122,7 +129,9 @@ class LSTM(nn.RNNBase):
             directions = []
             for reverse in (False, True) if self.bidirectional else (False,):
                 index = len(h_n)
-                one, h, c = lstm(output, h_0[index], c_0[index], *self._weights(layer, reverse), reverse=reverse)
+                one, h, c = lstm(
+                    output, h_0[index], c_0[index], *self._weights(layer, reverse), reverse=reverse
+                )
                 directions.append(one)
                 h_n.append(h)
                 c_n.append(c)
@@ -134,7 +143,7 @@ class LSTM(nn.RNNBase):
         return output.transpose(0, 1) if self.batch_first else output, state
 
     def _weights(self, layer: int, reverse: bool) -> list[Tensor]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if self.bias else [])
         suffix = "_reverse" if reverse else ""
         return [getattr(self, f"{name}_l{layer}{suffix}") for name in names]
 
@@ -143,14 +152,21 @@ class LSTM(nn.RNNBase):
     ) -> tuple[Tensor, Tensor]:
         count = self.num_layers * (2 if self.bidirectional else 1)
         if hx is None:
-            zeros = torch.zeros(count, input.shape[1], self.hidden_size, dtype=input.dtype, device=input.device)
+            zeros = torch.zeros(
+                count, input.shape[1], self.hidden_size, dtype=input.dtype, device=input.device
+            )
             return zeros, zeros
-        expected = (count, input.shape[1], self.hidden_size) if batched else (count, self.hidden_size)
+        if isinstance(hx, Tensor) or len(hx) != 2:
+            given = "a tensor" if isinstance(hx, Tensor) else f"{len(hx)} tensors"
+            raise ValueError(f"hx is {given}, expected the two tensors (h_0, c_0)")
+        expected = (
+            (count, input.shape[1], self.hidden_size) if batched else (count, self.hidden_size)
+        )
         for name, state in zip(("h_0", "c_0"), hx, strict=True):
             if tuple(state.shape) != expected:
                 raise ValueError(
-                    f"{name} has shape {tuple(state.shape)}, expected {expected} = (layers * directions, "
-                    + ("batch, hidden_size)" if batched else "hidden_size)")
+                    f"{name} has shape {tuple(state.shape)}, expected {expected} = "
+                    f"(layers * directions, {'batch, ' if batched else ''}hidden_size)"
                 )
         h_0, c_0 = hx
         return (h_0, c_0) if batched else (h_0.unsqueeze(1), c_0.unsqueeze(1))

@@ -15,7 +15,7 @@ class TimeSoftmaxLoss(nn.Module):
 
     Notes
     -----
-    Shapes, dtypes, errors and the equation are those of :func:`seqkern.functional.time_softmax_loss`.
+    Shapes, dtypes, errors and the equation: :func:`seqkern.functional.time_softmax_loss`.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 TRAINING = "training/"
@@ -55,13 +55,16 @@ def save_checkpoint(
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {_KEY: json.dumps({"meta": dict(meta), "crc32": _checksum(host)})}
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file(host, temporary, metadata=header)
-    except SafetensorError as error:
-        raise OSError(f"cannot write checkpoint {path}: {error}") from error
-    _flush(temporary)
+    with temporary.open("wb") as file:
+        file.write(save(host, header))
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
-    _flush(path.parent)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the renaming, too, is on the disk
+    finally:
+        os.close(folder)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -134,12 +137,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
         value = zlib.crc32(name.encode(), value)
         value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return value
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -81,3 +81,5 @@ class ConsoleProgress:
             )
         elif kind == "stop" and event["reason"] == "interrupted":
             self.console.print("interrupted; checkpoint saved")
+        elif kind == "stop" and event["reason"] == "time":
+            self.console.print("time is up; checkpoint saved")

@@ -99,7 +99,7 @@ class Trainer:
         self.best: float | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._forward = torch.compile(model) if config.compile else model
-        self._text_checksum = zlib.crc32(train.cpu().numpy().data)
+        self._text_checksum = zlib.crc32(train.cpu().contiguous().numpy().data)
 
     @property
     def lr(self) -> float:
