@@ -67,8 +67,8 @@ def lstm(
     -----
     i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o); g = tanh(a_g); c' = f c + i g;
     h' = o tanh(c'), where a = W_ih x + b_ih + W_hh h + b_hh (Hochreiter and Schmidhuber 1997,
-    forget gate of Gers et al. 2000; the equations of torch.nn.LSTM). Gates and cell states are computed in
-    float32 for half-precision inputs. Training keeps (T, N, 5 H) values for backward.
+    forget gate of Gers et al. 2000; the equations of torch.nn.LSTM). Gates and cell states are
+    computed in float32 for half-precision inputs. Training keeps (T, N, 5 H) values for backward.
 
     Second derivatives, forward-mode differentiation and torch.func transforms are supported by a
     slower path of plain torch operations.

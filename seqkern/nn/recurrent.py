@@ -79,7 +79,7 @@ class LSTM(nn.RNNBase):
         )
 
     def flatten_parameters(self) -> None:
-        """Do nothing, as the kernels take the parameters as they are; for code written for torch."""
+        """Do nothing: kernels take the parameters as they are. For code written for torch."""
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
