@@ -16,6 +16,9 @@ CUDA_VENV := .venv-cuda
 CMAKE_BUILD := build/cmake
 CPP = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+# Warnings are errors in the tests' builds.
+test-python test-cuda-build: export SEQKERN_WERROR := 1
+
 .NOTPARALLEL:
 .PHONY: demo test test-python test-cpp test-cuda-build lint format bench clean distclean
 

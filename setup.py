@@ -1,7 +1,7 @@
 """Build of the extension ``seqkern._C``; all else about the package stands in pyproject.toml.
 
 Environment variables: SEQKERN_CUDA=0|1 (unset: CUDA if torch has it and a toolkit is found),
-CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS.
+CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, SEQKERN_WERROR=1 (warnings are errors).
 """
 
 import json
@@ -20,12 +20,16 @@ from seqkern_build.cuda import architecture_flags, plan_cuda  # noqa: E402
 from seqkern_build.sources import read_sources  # noqa: E402
 from seqkern_build.target import require_torch  # noqa: E402
 
-CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # torch.utils.cpp_extension defines away the half and bfloat16 arithmetic that kernels may use.
 NVCC_FLAGS = ["-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fvisibility=hidden,-Wall,-Wextra"]
-NVCC_FLAGS += ["-Werror=all-warnings", "-U__CUDA_NO_HALF_OPERATORS__"]
+NVCC_FLAGS += ["-U__CUDA_NO_HALF_OPERATORS__"]
 NVCC_FLAGS += ["-U__CUDA_NO_HALF_CONVERSIONS__", "-U__CUDA_NO_HALF2_OPERATORS__"]
 NVCC_FLAGS += ["-U__CUDA_NO_BFLOAT16_CONVERSIONS__"]
+# In the project's own tests; a newer compiler's new warning must not break an installation.
+if os.environ.get("SEQKERN_WERROR") == "1":
+    CXX_FLAGS += ["-Werror"]
+    NVCC_FLAGS += ["-Werror=all-warnings"]
 
 
 def native_build() -> dict[str, Any]:

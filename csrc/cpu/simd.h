@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "math/primitives.h"
@@ -97,11 +98,13 @@ SEQKERN_INLINE T reduce_max(Vec<T> v) {
   return best;
 }
 
-template <class V, size_t... I>
-SEQKERN_INLINE void zip(V a, V b, V& low, V& high, std::index_sequence<I...>) {
+// The lanes of a and b by turns: the first halves of both in low, the second halves in high.
+template <class T, size_t... I>
+SEQKERN_INLINE void zip(Vec<T> a, Vec<T> b, Vec<T>& low, Vec<T>& high, std::index_sequence<I...>) {
+  using Mask = Vec<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
   constexpr int n = sizeof...(I);
-  low = __builtin_shufflevector(a, b, (I % 2 ? n + I / 2 : I / 2)...);
-  high = __builtin_shufflevector(a, b, (I % 2 ? n + n / 2 + I / 2 : n / 2 + I / 2)...);
+  low = __builtin_shuffle(a, b, Mask{(I % 2 ? n + I / 2 : I / 2)...});
+  high = __builtin_shuffle(a, b, Mask{(I % 2 ? n + n / 2 + I / 2 : n / 2 + I / 2)...});
 }
 
 // Transposes a square of lanes x lanes values: log2(lanes) rounds of a perfect shuffle of the rows.
@@ -112,7 +115,7 @@ SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
   for (int round = 1; round < n; round *= 2) {
     Vec<T> out[n];
 #pragma GCC unroll 16
-    for (int i = 0; i < n / 2; ++i) zip(rows[i], rows[i + n / 2], out[2 * i], out[2 * i + 1], std::make_index_sequence<n>{});
+    for (int i = 0; i < n / 2; ++i) zip<T>(rows[i], rows[i + n / 2], out[2 * i], out[2 * i + 1], std::make_index_sequence<n>{});
 #pragma GCC unroll 16
     for (int i = 0; i < n; ++i) rows[i] = out[i];
   }
