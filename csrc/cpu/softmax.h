@@ -2,7 +2,8 @@
 //
 //   loss_r = log(sum_v exp(x_v - max)) + max - x_target        d x_v = (softmax(x)_v - [v = target]) / count
 //
-// A row is read from memory once: it stays in the caches for the passes (maximum; sum of exponentials; gradient).
+// A row is read from memory once: it stays in the caches for the passes (maximum; sum of exponentials; gradient). The
+// exponentials are kept in the gradient's row, if its type holds them exactly, and only scaled in the last pass.
 #pragma once
 
 #include "cpu/parallel.h"
@@ -62,6 +63,19 @@ SEQKERN_INLINE void for_each_vector(const T* row, int64_t classes, S fill, const
   if (v < classes) body(load_row(row + v, static_cast<int>(classes - v), fill), v, static_cast<int>(classes - v));
 }
 
+// The largest value of a row; four at a time, since each comparison waits for the one before.
+template <class S, class T>
+S row_max(const T* row, int64_t classes) {
+  constexpr S kNone = -std::numeric_limits<S>::infinity();
+  constexpr int lanes = kLanes<S>;
+  Vec<S> best[4] = {broadcast(kNone), broadcast(kNone), broadcast(kNone), broadcast(kNone)};
+  int64_t v = 0;
+  for (; v + 4 * lanes <= classes; v += 4 * lanes)
+    for (int i = 0; i < 4; ++i) best[i] = max(load_row(row + v + i * lanes, lanes, kNone), best[i]);
+  for_each_vector(row + v, classes - v, kNone, [&](Vec<S> x, int64_t, int) { best[0] = max(x, best[0]); });
+  return reduce_max<S>(max(max(best[0], best[1]), max(best[2], best[3])));
+}
+
 template <class T>
 void softmax_loss(const SoftmaxLossParams<T>& p) {
   using S = typename SumOf<T>::type;
@@ -81,14 +95,16 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
         if (d_row) std::memset(static_cast<void*>(d_row), 0, sizeof(T) * static_cast<size_t>(p.classes));
         continue;
       }
-      Vec<S> best = broadcast(kNone);
-      for_each_vector(row, p.classes, kNone, [&](Vec<S> x, int64_t, int) { best = max(x, best); });
-      const S peak = reduce_max<S>(best);
+      const S peak = row_max<S>(row, p.classes);
       double sum = 0;  // over blocks, so that its error does not grow with V
       for (int64_t v = 0; v < p.classes; v += kBlock) {
         Vec<S> sums{};
-        for_each_vector(row + v, std::min(kBlock, p.classes - v), kNone,
-                        [&](Vec<S> x, int64_t, int) { sums += math::exp_value(x - peak); });
+        for_each_vector(row + v, std::min(kBlock, p.classes - v), kNone, [&](Vec<S> x, int64_t i, int n) {
+          const Vec<S> e = math::exp_value(x - peak);
+          sums += e;
+          if constexpr (std::is_same_v<T, S>)
+            if (d_row) store_row(d_row + v + i, e, n);
+        });
         sum += static_cast<double>(reduce_sum<S>(sums));
       }
       alignas(kVectorBytes) S target_value[kLanes<S>];
@@ -96,8 +112,11 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
       p.row_loss[r] = std::log(sum) + static_cast<double>(peak) - static_cast<double>(target_value[0]);
       if (!d_row) continue;
       const S factor = scale / static_cast<S>(sum);
-      for_each_vector(row, p.classes, kNone,
-                      [&](Vec<S> x, int64_t v, int n) { store_row(d_row + v, math::exp_value(x - peak) * factor, n); });
+      if constexpr (std::is_same_v<T, S>)
+        for_each_vector(d_row, p.classes, kNone, [&](Vec<S> e, int64_t v, int n) { store_row(d_row + v, e * factor, n); });
+      else
+        for_each_vector(row, p.classes, kNone,
+                        [&](Vec<S> x, int64_t v, int n) { store_row(d_row + v, math::exp_value(x - peak) * factor, n); });
       const S at_target = std::exp(target_value[0] - peak) * factor - scale;
       store_row(d_row + p.target[r], broadcast(at_target), 1);
     }
