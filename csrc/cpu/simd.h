@@ -127,7 +127,7 @@ SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
 // overloads, differ between the ISAs.
 namespace seqkern::math {
 
-// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial in r; within 1 ulp of expf over the whole range. Overflows to
+// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial in r; within 1 ulp of the exact value. Overflows to
 // infinity, underflows to zero through the denormals, keeps NaN.
 SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
   using namespace cpu::SEQKERN_ISA;
@@ -153,7 +153,8 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
   return p * scale_a * scale_b;
 }
 
-// tanh by an odd polynomial near zero (where 1 - 2 / (exp(2x) + 1) would cancel) and by exp elsewhere; within 2 ulp.
+// tanh by an odd polynomial near zero (where 1 - 2 / (exp(2x) + 1) would cancel) and by exp elsewhere; within 2 ulp of the exact
+// value.
 SEQKERN_INLINE cpu::SEQKERN_ISA::Float tanh_value(cpu::SEQKERN_ISA::Float x) {
   using namespace cpu::SEQKERN_ISA;
   const Float magnitude = x < 0.0f ? -x : x;
