@@ -7,147 +7,60 @@ both. Times are medians; the spread is the distance of the quartiles. Writes cpu
 """
 
 import argparse
-import gc
 import json
-import os
 import shlex
 import statistics
 import sys
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import test_training_step
 import torch
-from case import PEERS, Case, Run
+from case import PEERS
+from tables import table, timing_text
+from timing import WARM_UP_RUNS, Result, environment, machine_of, measure, versions_of
 
-import seqkern
 import test_recurrent
 import test_softmax
 
 CASES = [*test_recurrent.CASES, *test_softmax.CASES, *test_training_step.CASES]
-WARM_UP_RUNS = 5
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 5000
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds a run: the median, and the first and third quartile."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One case: a timing a peer, and how many times each ran."""
-
-    group: str
-    name: str
-    flops: float
-    rounds: int
-    seqkern: Timing
-    torch: Timing
-
-    @property
-    def speedup(self) -> float:
-        """How many times faster seqkern is."""
-        return self.torch.median / self.seqkern.median
-
-
-def seconds_of(run: Run) -> float:
-    """Time one run."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def timing_of(samples: list[float]) -> Timing:
-    """Sum samples up."""
-    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return Timing(median, low, high)
-
-
-def measure(case: Case, seconds: float) -> Result:
-    """Run the peers of a case in turns for about this long."""
-    runs = {peer: case.make(peer) for peer in PEERS}
-    for _ in range(WARM_UP_RUNS):
-        a_round = sum(seconds_of(run) for run in runs.values())
-    rounds = min(max(round(seconds / a_round), FEWEST_ROUNDS), MOST_ROUNDS)
-    samples: dict[str, list[float]] = {peer: [] for peer in PEERS}
-    gc.disable()
-    try:
-        for _ in range(rounds):
-            for peer, run in runs.items():
-                samples[peer].append(seconds_of(run))
-    finally:
-        gc.enable()
-    timings = {peer: timing_of(samples[peer]) for peer in PEERS}
-    return Result(case.group, case.name, case.flops, rounds, **timings)
-
-
-def environment(arguments: list[str]) -> dict[str, Any]:
-    """Describe the machine, the versions and the command."""
-    info = seqkern.build_info()
-    wanted = ("cpu", "threads", "isa", "seqkern", "torch", "python", "compiler")
-    return {
-        "command": shlex.join(["python", "bench/report.py", *arguments]),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        **{key: info[key] for key in wanted},
-        "cores": os.cpu_count(),
-        "load_average_before": round(os.getloadavg()[0], 2),
-    }
-
-
-def timing_text(timing: Timing) -> str:
-    """Return milliseconds, and the spread in percent."""
-    spread = 100 * (timing.high - timing.low) / timing.median
-    return f"{timing.median * 1e3:.3f} ({spread:.0f} %)"
-
-
-def table(results: list[Result]) -> list[str]:
+def table_of(results: list[Result]) -> list[str]:
     """Return the rows of one group in Markdown, and the geometric mean."""
     with_flops = all(result.flops for result in results)
     head = ["size", "seqkern, ms", "torch, ms", "speed-up"]
     head += ["seqkern, GFLOP/s", "torch, GFLOP/s"] if with_flops else []
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for result in results:
-        cells = [result.name, timing_text(result.seqkern), timing_text(result.torch)]
-        cells.append(f"{result.speedup:.2f}")
-        if with_flops:
-            peers = (result.seqkern, result.torch)
-            cells += [f"{result.flops / timing.median / 1e9:.0f}" for timing in peers]
-        lines.append(f"| {' | '.join(cells)} |")
+        row = [result.name, *(timing_text(result.times[peer]) for peer in PEERS)]
+        row.append(f"{result.speedup:.2f}")
+        row += [f"{result.gflops(peer):.0f}" for peer in PEERS] if with_flops else []
+        rows.append(row)
     mean = statistics.geometric_mean(result.speedup for result in results)
     slowest = min(result.speedup for result in results)
-    return [*lines, "", f"Geometric mean of the speed-ups {mean:.2f}, least {slowest:.2f}."]
+    sums = f"Geometric mean of the speed-ups {mean:.2f}, least {slowest:.2f}."
+    return [*table(head, rows), "", sums]
 
 
 def markdown(facts: dict[str, Any], results: list[Result]) -> str:
     """Return the whole report."""
     rounds = [result.rounds for result in results]
-    machine = f"{facts['cpu']}, {facts['cores']} cores, {facts['isa']}, {facts['threads']} threads"
-    versions = (
-        f"seqkern {facts['seqkern']} ({facts['compiler']}), torch {facts['torch']}, "
-        f"Python {facts['python']}"
-    )
     lines = [
         "# Benchmarks on the CPU",
         "",
         f"`{facts['command']}`, {facts['date']}",
         "",
-        f"- {machine}; load average before the run {facts['load_average_before']}",
-        f"- {versions}",
-        f"- both sides in one process, in turns: {WARM_UP_RUNS} runs of warm-up, then "
+        f"- {machine_of(facts)}; load average before the run {facts['load_average_before']}",
+        f"- {versions_of(facts)}",
+        f"- both sides in one process, in turns: at most {WARM_UP_RUNS} runs of warm-up, then "
         f"{min(rounds)} to {max(rounds)} runs each",
         "- float32; medians, with the distance of the quartiles in percent",
         "",
     ]
     for group in dict.fromkeys(result.group for result in results):
         of_group = [result for result in results if result.group == group]
-        lines += [f"## {group}", "", *table(of_group), ""]
+        lines += [f"## {group}", "", *table_of(of_group), ""]
     return "\n".join(lines)
 
 
@@ -164,7 +77,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(options.threads)
-    facts = environment(arguments)
+    facts = {"command": shlex.join(["python", "bench/report.py", *arguments]), **environment()}
     results = []
     for case in CASES:
         if options.only in str(case):
@@ -177,7 +90,7 @@ def main(arguments: list[str]) -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "cpu.md").write_text(report)
-        rows = [asdict(result) | {"speedup": result.speedup} for result in results]
+        rows = [result.row() | {"speedup": result.speedup} for result in results]
         data = json.dumps({**facts, "results": rows}, indent=1)
         (options.out / "cpu.json").write_text(data + "\n")
 

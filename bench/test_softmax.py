@@ -32,7 +32,7 @@ def make(peer: str, rows: int, classes: int, backward: bool) -> Run:
 CASES = [
     Case(
         group="softmax loss, forward + backward" if backward else "softmax loss, forward",
-        name=f"rows={rows} V={classes}",
+        sizes={"rows": rows, "V": classes},
         make=partial(make, rows=rows, classes=classes, backward=backward),
     )
     for backward in (False, True)

@@ -46,7 +46,7 @@ def make(peer: str) -> Run:
 CASES = [
     Case(
         group="training step",
-        name=f"N={BATCH} T={STEPS} D=H={SIZE} V={VOCABULARY}",
+        sizes={"N": BATCH, "T": STEPS, "D": SIZE, "H": SIZE, "V": VOCABULARY},
         make=make,
     )
 ]

@@ -20,12 +20,23 @@ class Model(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embedding = torch.nn.Embedding(23, 8)
-        self.recurrent = seqkern.nn.LSTM(8, 16, num_layers=2, bidirectional=True)
+        self.recurrent = torch.nn.ModuleList(
+            [
+                seqkern.nn.LSTM(8, 16, num_layers=2, bidirectional=True, proj_size=6),
+                seqkern.nn.GRU(12, 16, layer_norm=True, heads=2),
+                seqkern.nn.RNN(16, 32),
+            ]
+        )
+        self.cell = seqkern.nn.GRUCell(32, 32)
         self.linear = torch.nn.Linear(32, 23)
         self.loss = seqkern.nn.TimeSoftmaxLoss()
 
     def forward(self, tokens: Tensor, target: Tensor) -> Tensor:
-        return self.loss(self.linear(self.recurrent(self.embedding(tokens))[0]), target)
+        x = self.embedding(tokens)
+        for layer in self.recurrent:
+            x, _ = layer(x)
+        x = torch.cat([x[:-1], self.cell(x[-1]).unsqueeze(0)])
+        return self.loss(self.linear(x), target)
 
 
 def main(path: str) -> None:

@@ -38,9 +38,10 @@ def normal(shape: tuple[int, ...], dtype: torch.dtype, random: torch.Generator) 
 
 
 def strided(tensor: Tensor) -> Tensor:
-    """Return the same values as a slice of a larger, transposed buffer of NaN."""
+    """Return the same values as a slice of a larger, transposed buffer of NaN (or -9, or true)."""
     shape = tuple(size + 3 for size in reversed(tensor.shape))
-    buffer = torch.full(shape, torch.nan, dtype=tensor.dtype)
+    filler = torch.nan if tensor.is_floating_point() else -9
+    buffer = torch.full(shape, filler, dtype=tensor.dtype)
     buffer = buffer.permute(*reversed(range(tensor.dim())))
     view = buffer[tuple(slice(1, size + 1) for size in tensor.shape)]
     view.copy_(tensor)

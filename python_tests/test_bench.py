@@ -1,11 +1,29 @@
-"""The report of bench/ runs, and writes the same results as a table and as JSON."""
+"""The benchmarks run, let all peers do the same work, and write the same results in every form."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-REPORT = Path(__file__).parents[1] / "bench" / "report.py"
+import pytest
+import torch
+
+BENCH = Path(__file__).parents[1] / "bench"
+REPORT = BENCH / "report.py"
+GRID_SECTIONS = [
+    "lstm",
+    "gru",
+    "rnn",
+    "bf16",
+    "stream",
+    "tokens",
+    "lengths",
+    "recompute",
+    "interference",
+]
 
 
 def test_report_times_both_peers_and_writes_its_files(tmp_path: Path) -> None:
@@ -23,11 +41,12 @@ def test_report_times_both_peers_and_writes_its_files(tmp_path: Path) -> None:
         "LSTM, forward + backward",
     ]
     for row in data["results"]:
-        assert row["name"] == "N=1 T=35 D=256 H=256"
+        assert row["sizes"] == {"N": 1, "T": 35, "D": 256, "H": 256}
         assert row["rounds"] >= 5
-        assert 0 < row["seqkern"]["low"] <= row["seqkern"]["median"] <= row["seqkern"]["high"]
-        assert row["speedup"] == row["torch"]["median"] / row["seqkern"]["median"]
-        assert f"| {row['name']} | {row['seqkern']['median'] * 1e3:.3f}" in result.stdout
+        ours, torchs = row["times"]["seqkern"], row["times"]["torch"]
+        assert 0 < ours["low"] <= ours["median"] <= ours["high"]
+        assert row["speedup"] == torchs["median"] / ours["median"]
+        assert f"| N=1 T=35 D=256 H=256 | {ours['median'] * 1e3:.3f}" in result.stdout
 
 
 def test_report_of_no_case_is_refused(tmp_path: Path) -> None:
@@ -36,3 +55,108 @@ def test_report_of_no_case_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "no case contains 'nothing'" in result.stderr
     assert not any(tmp_path.iterdir())
+
+
+def run_grid(out: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(BENCH / "grid.py"), "--quick", "--seconds-per-point=0"]
+    return subprocess.run(
+        [*command, f"--out={out}", *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def grid_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that every section of the grid was measured into."""
+    folder = tmp_path_factory.mktemp("grid")
+    result = run_grid(folder, "--threads=1")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (folder / "recurrent-cpu-quick.md").read_text() + "\n"
+    return folder
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "recurrent-cpu-quick.json").read_text())
+
+
+def test_grid_measures_every_section(grid_folder: Path) -> None:
+    store = stored(grid_folder)
+    assert list(store) == GRID_SECTIONS
+    for section in store.values():
+        assert section["facts"]["threads"] == 1
+        assert section["facts"]["command"].startswith("python bench/grid.py --quick")
+        for row in section["results"]:
+            assert row["rounds"] == 5
+            for timing in row["times"].values():
+                assert 0 < timing["low"] <= timing["median"] <= timing["high"]
+    assert {"seqkern", "torch", "seqkern, busy", "torch, busy"} == set(
+        store["interference"]["results"][0]["times"]
+    )
+    (recompute,) = store["recompute"]["results"]
+    assert recompute["memory"].keys() == recompute["times"].keys()
+    assert min(recompute["memory"].values()) >= 0
+
+
+def test_grid_page_links_to_its_plot_and_sections(grid_folder: Path) -> None:
+    page = (grid_folder / "recurrent-cpu-quick.md").read_text()
+    linked = re.findall(r"\(#([^)]*)\)", page)
+    titles = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    anchors = [re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles]
+    assert list(dict.fromkeys(linked)) == anchors
+    assert len(anchors) == len(GRID_SECTIONS)
+    assert "](recurrent-cpu-quick.svg)" in page
+    plot = (grid_folder / "recurrent-cpu-quick.svg").read_text()
+    for text in ("LSTM, forward (target 1.5)", "RNN, forward + backward (target 3)", "N = 3"):
+        assert f">{text}</text>" in plot
+
+
+def test_grid_keeps_the_sections_that_it_does_not_measure(grid_folder: Path) -> None:
+    before = stored(grid_folder)
+    result = run_grid(grid_folder, "--only=lstm", "--threads=2")
+    assert result.returncode == 0, result.stderr
+    after = stored(grid_folder)
+    assert after["lstm"]["facts"]["threads"] == 2
+    assert {**after, "lstm": None} == {**before, "lstm": None}
+
+
+def test_grid_writes_the_page_again_without_measuring(grid_folder: Path) -> None:
+    names = [f"recurrent-cpu-quick.{suffix}" for suffix in ("json", "md", "svg")]
+    before = [(grid_folder / name).read_bytes() for name in names]
+    (grid_folder / names[1]).unlink()
+    result = run_grid(grid_folder, "--only=")
+    assert result.returncode == 0, result.stderr
+    assert [(grid_folder / name).read_bytes() for name in names] == before
+
+
+def test_grid_of_an_unknown_section_is_refused(tmp_path: Path) -> None:
+    result = run_grid(tmp_path, "--only=lstm,nothing")
+    assert result.returncode == 2
+    assert "no section nothing; there are lstm, gru" in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_grid_with_nothing_to_write_is_refused(tmp_path: Path) -> None:
+    result = run_grid(tmp_path, "--only=")
+    assert result.returncode == 2
+    assert "nothing has been measured into" in result.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in GRID_SECTIONS if name != "interference"])
+def test_peers_do_the_same_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    sections = importlib.import_module("sections").SECTIONS
+    (section,) = (section for section in sections if section.name == name)
+    tolerance = 0.05 if name == "bf16" else 1e-4
+    for case in section.cases(quick=True):
+        # Without lengths=, what lies past the end counts.
+        first, *others = (peer for peer in case.peers if peer != "padded")
+        expected = case.make(first)()
+        assert others
+        for peer in others:
+            torch.testing.assert_close(
+                case.make(peer)(),
+                expected,
+                rtol=tolerance,
+                atol=tolerance,
+                check_dtype=False,
+                msg=lambda text, what=f"{case}, {peer} beside {first}": f"{what}: {text}",
+            )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import seqkern.functional as F
 import seqkern.nn
+from recurrent_cases import NAMES, OPTIONS, allowed, differentiable, draw
 
 VOCABULARY = 23
 
@@ -93,6 +94,63 @@ def test_one_tensor_may_be_both_states_of_a_compiled_layer() -> None:
     torch.testing.assert_close(compiled(u), layer(u))
 
 
+@pytest.mark.parametrize("cell", NAMES)
+def test_compiled_options_equal_eager_for_all_shapes_with_one_graph(cell: str) -> None:
+    options = allowed(cell, (*OPTIONS, "cells")) - {"heads", "projected", "weight_hr"}
+
+    def results(arguments: dict[str, Tensor]) -> list[Tensor]:
+        cells = cell.startswith("lstm")
+        results = F.recurrent(
+            cell, **arguments, reverse=True, reset_to_initial=True, return_cells=cells
+        )
+        return [tensor for tensor in results if tensor is not None]
+
+    compiled = torch.compile(results, fullgraph=True, dynamic=True, backend="aot_eager")
+    for index, (steps, size) in enumerate([(6, 5), (5, 2), (9, 7)]):
+        problem = draw(cell, (steps, size, 4, 8), torch.float32, index, options)
+        masks = ("recurrent_mask", "zoneout_h", "zoneout_c")
+        names = [name for name in differentiable(problem) if name not in masks]
+        leaves = [problem.arguments[name].requires_grad_() for name in names]
+        with torch.compiler.set_stance("fail_on_recompile" if index else "default"):
+            actual = compiled(problem.arguments)
+        expected = results(problem.arguments)
+        for found in (actual, expected):
+            loss = torch.stack([tensor.square().sum() for tensor in found]).sum()
+            found += torch.autograd.grad(loss, leaves)
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("recompute", [0, 2])
+def test_compiled_token_ids_and_recomputation_equal_eager(recompute: int) -> None:
+    weights = [torch.randn(12, VOCABULARY).requires_grad_(), torch.randn(12, 4).requires_grad_()]
+    lengths = torch.tensor([5, 0, 3])
+
+    def results(tokens: Tensor, w: Tensor, u: Tensor) -> list[Tensor]:
+        arguments = {"weight_ih": w, "weight_hh": u, "lengths": lengths, "recompute": recompute}
+        return list(F.recurrent("gru", tokens, **arguments)[:2])
+
+    tokens, _ = batch(6, 3)
+    compiled = torch.compile(results, fullgraph=True, dynamic=True)
+    found = []
+    for function in (compiled, results):
+        outputs = function(tokens, *weights)
+        loss = outputs[0].square().sum() + outputs[1].sum()
+        found.append([*outputs, *torch.autograd.grad(loss, weights)])
+    torch.testing.assert_close(*found)
+
+
+def test_one_tensor_may_be_several_arguments_of_a_compiled_layer() -> None:
+    x, u, b = torch.randn(3, 2, 20), torch.randn(20, 5).requires_grad_(), torch.randn(20)
+    factor = torch.full((3, 2, 5), 0.5)
+
+    def layer(u: Tensor) -> Tensor:
+        options = {"bias_ih": b, "bias_hh": b, "norm_hh": b, "zoneout_h": factor}
+        return F.recurrent("lstm", x, weight_hh=u, **options, zoneout_c=factor).output
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(u), layer(u))
+
+
 def test_compiled_gradients_share_no_memory() -> None:
     compiled = torch.compile(Model(), fullgraph=True, backend="aot_eager")
     gradients = loss_and_gradients(compiled, *batch(4, 3))
@@ -131,6 +189,30 @@ def test_exported_model_equals_the_model(
         arguments = batch(*shape)
         with torch.no_grad():
             assert torch.equal(exported(*arguments), model(*arguments))
+
+
+@pytest.mark.parametrize("cell", NAMES)
+def test_exported_layer_with_lengths_takes_any_number_of_steps_and_sequences(cell: str) -> None:
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            problem = draw(cell, (1, 1, 4, 8), torch.float32, 1, ["bias_hh"])
+            for name, tensor in problem.arguments.items():
+                if name != "input":
+                    self.register_buffer(name, tensor)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return F.recurrent(cell, x, **dict(self.named_buffers()), lengths=lengths).output
+
+    def arguments(steps: int, size: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(steps, size, 4), torch.randint(steps + 1, (size,))
+
+    layer, dynamic = Layer(), torch.export.Dim.DYNAMIC
+    shapes = {0: dynamic, 1: dynamic}, {0: dynamic}
+    exported = torch.export.export(layer, arguments(5, 3), dynamic_shapes=shapes).module()
+    for sizes in [(5, 3), (7, 2), (2, 9)]:
+        given = arguments(*sizes)
+        assert torch.equal(exported(*given), layer(*given))
 
 
 def test_gradients_of_an_exported_model_are_right_or_refused(

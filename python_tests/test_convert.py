@@ -1,12 +1,16 @@
-"""seqkern.nn.convert: torch.nn.LSTM becomes seqkern.nn.LSTM in place."""
+"""seqkern.nn.convert and revert: torch.nn's recurrent layers become seqkern's in place, and back."""
 
 import copy
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrizations, parametrize, weight_norm
 
-from seqkern.nn import LSTM, convert
+import seqkern.nn
+from seqkern.nn import LSTM, convert, revert
+
+NAMES = ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell")
 
 
 class Model(torch.nn.Module):
@@ -99,18 +103,106 @@ def test_converted_model_is_deep_copied_and_loads_the_original_state(model: Mode
     torch.testing.assert_close(other(x), expected)
 
 
-def test_subclasses_and_other_recurrent_layers_are_left_alone() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_is_converted_and_reverted(name: str) -> None:
+    layer = getattr(torch.nn, name)(4, 6)
+    x = torch.randn(5, 4)
+    expected = layer(x)
+    attributes = dict(vars(layer))
+    assert type(convert(layer)) is getattr(seqkern.nn, name)
+    torch.testing.assert_close(layer(x), expected)
+    assert type(revert(layer)) is getattr(torch.nn, name)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=0)
+    assert vars(layer).keys() == attributes.keys()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"proj_size": 3},
+        {"num_layers": 2, "bidirectional": True, "bias": False},
+        {"batch_first": True, "dropout": 0.5, "num_layers": 2},
+    ],
+    ids=str,
+)
+def test_options_of_torch_are_kept(options: dict[str, object]) -> None:
+    layer = torch.nn.LSTM(4, 6, **options).eval()
+    x = torch.randn(2, 5, 4)
+    expected = layer(x)
+    shown = repr(layer)
+    assert repr(convert(layer)) == shown
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_nonlinearity_is_kept() -> None:
+    x = torch.randn(5, 4)
+    for layer in (torch.nn.RNN(4, 6, 1, "relu"), torch.nn.RNNCell(4, 6, nonlinearity="relu")):
+        expected = layer(x)
+        torch.testing.assert_close(convert(layer)(x), expected)
+
+
+def test_layers_made_by_seqkern_are_reverted() -> None:
+    layer = seqkern.nn.GRU(4, 6)
+    x = torch.randn(5, 2, 4)
+    expected = layer(x)
+    assert type(revert(layer)) is torch.nn.GRU
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        seqkern.nn.GRU(4, 6, reset_after=False),
+        seqkern.nn.LSTM(4, 6, peephole=True),
+        seqkern.nn.RNN(4, 6, zoneout_h=0.5),
+    ],
+    ids=str,
+)
+def test_what_torch_does_not_have_is_not_reverted_and_leaves_the_model_unchanged(
+    layer: torch.nn.Module,
+) -> None:
+    model = torch.nn.ModuleDict({"first": seqkern.nn.LSTM(4, 6), "second": layer})
+    with pytest.raises(ValueError, match=r"^torch.nn has no counterpart of .*, which is second"):
+        revert(model)
+    assert type(model["first"]) is LSTM
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parametrized_layers_are_converted_and_reverted(name: str) -> None:
+    layer = getattr(torch.nn, name)(4, 6)
+    weight = "weight_hh" if name.endswith("Cell") else "weight_hh_l0"
+    parametrizations.weight_norm(layer, weight)
+    x = torch.randn(5, 4)
+    expected = layer(x)
+    convert(layer)
+    assert isinstance(layer, getattr(seqkern.nn, name))
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(copy.deepcopy(layer)(x), expected)
+    revert(layer)
+    assert isinstance(layer, getattr(torch.nn, name))
+    torch.testing.assert_close(layer(x), expected)
+    convert(layer)
+    parametrize.remove_parametrizations(layer, weight)
+    assert type(layer) is getattr(seqkern.nn, name)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_layers_with_weight_norm_by_hooks_are_converted() -> None:
+    layer = weight_norm(torch.nn.GRU(4, 6), "weight_hh_l0")
+    x = torch.randn(5, 2, 4)
+    expected = layer(x)
+    torch.testing.assert_close(convert(layer)(x), expected)
+
+
+def test_subclasses_of_others_are_left_alone() -> None:
     class Own(torch.nn.LSTM):
         pass
 
-    modules = torch.nn.ModuleList([Own(4, 6), torch.nn.GRU(4, 6), torch.nn.LSTMCell(4, 6)])
-    convert(modules)
-    assert [type(module) for module in modules] == [Own, torch.nn.GRU, torch.nn.LSTMCell]
+    class OwnCell(seqkern.nn.GRUCell):
+        pass
 
-
-def test_proj_size_is_refused_and_leaves_the_model_unchanged(model: Model) -> None:
-    model.add_module("projected", torch.nn.LSTM(6, 6, proj_size=3))
-    with pytest.raises(NotImplementedError, match="proj_size"):
-        convert(model)
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.RNNBase)]
-    assert [type(layer) for layer in layers] == [torch.nn.LSTM] * 3
+    modules = torch.nn.ModuleList([Own(4, 6), OwnCell(4, 6), torch.nn.Linear(4, 6)])
+    kinds = [type(module) for module in modules]
+    assert [type(module) for module in convert(modules)] == kinds
+    assert [type(module) for module in revert(modules)] == kinds

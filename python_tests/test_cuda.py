@@ -1,6 +1,7 @@
 """The ops on a CUDA device, against the float64 reference, with torch there as measure of error.
 
-All but one of these tests need a device; where there is none they are skipped.
+All but one of these tests need a device; where there is none they are skipped, and
+test_cuda_host.py runs what it can of the same code.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,21 +12,18 @@ import torch
 from torch import Tensor
 
 import seqkern
-import seqkern.functional as F
-from helpers import (
-    LSTM_ARGUMENTS,
-    LstmProblem,
-    differentiate,
-    error,
-    generator,
-    loss_reference,
-    lstm_problem,
-    lstm_reference,
-    lstm_torch,
-    normal,
-)
+from helpers import error, generator, loss_reference, normal
+from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
+from recurrent_ops import backward, check, draw_options, everything, forward
+from seqkern.functional._recurrent_arguments import ARGUMENTS
 
-OPS = ("lstm_forward", "lstm_backward", "time_softmax_loss")
+OPS = (
+    "recurrent_forward",
+    "recurrent_backward",
+    "gather_columns",
+    "scatter_columns",
+    "time_softmax_loss",
+)
 ops = torch.ops.seqkern
 
 needs_build = pytest.mark.skipif(
@@ -55,37 +53,21 @@ def precision(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
         backend.allow_tf32 = allowed
 
 
-def on_device(problem: LstmProblem) -> LstmProblem:
-    """Return the problem with its tensors on the CUDA device."""
+def on(device: torch.device, problem: Problem) -> Problem:
+    """Return the problem with its tensors on a device."""
     return replace(
         problem,
-        arguments=tuple(t if t is None else t.to(DEVICE) for t in problem.arguments),
-        gradients=tuple(t if t is None else t.to(DEVICE) for t in problem.gradients),
+        arguments={name: t.to(device) for name, t in problem.arguments.items()},
+        gradients={name: t.to(device) for name, t in problem.gradients.items()},
     )
 
 
-def run(problem: LstmProblem) -> dict[str, Tensor]:
-    """Outputs and all gradients of seqkern on the device, named as the reference names them."""
-    arguments = {
-        name: None if t is None else t.detach().requires_grad_()
-        for name, t in zip(LSTM_ARGUMENTS, on_device(problem).arguments, strict=True)
-    }
-    outputs = F.lstm(**arguments, reverse=problem.reverse)
-    leaves = {name: t for name, t in arguments.items() if t is not None}
-    return differentiate(outputs, on_device(problem), list(leaves), list(leaves.values()))
-
-
-def forward(problem: LstmProblem, keep: bool = True) -> tuple[Tensor, ...]:
-    """Call the forward op on the device."""
-    return ops.lstm_forward(*on_device(problem).arguments, problem.reverse, keep)
-
-
-def backward(problem: LstmProblem, kept: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Call the backward op on the device."""
-    output, _, _, gates, cells = kept
-    moved = on_device(problem)
-    saved = (*moved.arguments[:5], output, gates, cells)
-    return ops.lstm_backward(*moved.gradients, *saved, problem.reverse)
+def check_on_device(problem: Problem, recompute: int = 0) -> None:
+    """Compare forward and backward with the reference; torch's error on the device is the bound."""
+    moved = on(DEVICE, problem)
+    # Where values are rounded, a unit near 0 may take the other slope of the ramp.
+    times = 20 if problem.cell == "rnn_relu" else 2
+    check(problem, everything(ops, moved, recompute), times, composite(moved))
 
 
 def loss_and_gradient(logits: Tensor, target: Tensor, ignore_index: int = -1) -> list[Tensor]:
@@ -95,7 +77,7 @@ def loss_and_gradient(logits: Tensor, target: Tensor, ignore_index: int = -1) ->
 
 def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
     for a, b in zip(actual, expected, strict=True):
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 @needs_build
@@ -112,53 +94,74 @@ def test_a_cuda_build_registers_every_op_for_cuda(op: str) -> None:
 @pytest.mark.parametrize(
     "sizes", [(35, 20, 100, 100), (7, 3, 17, 130), (3, 1, 1, 40), (12, 64, 256, 512)]
 )
-def test_outputs_and_gradients_match_the_reference(
-    sizes: tuple[int, int, int, int], reverse: bool, precision: torch.dtype
+@pytest.mark.parametrize("cell", NAMES)
+def test_cells_match_the_reference(
+    cell: str, sizes: tuple[int, int, int, int], reverse: bool, precision: torch.dtype
 ) -> None:
-    problem = lstm_problem(*sizes, precision, sum(sizes), reverse=reverse)
-    expected = lstm_reference(problem)
-    with DEVICE:
-        peer = lstm_torch(on_device(problem))
-    for name, tensor in run(problem).items():
-        assert tensor.dtype == precision
-        of_torch = error(peer[name].cpu(), expected[name])
-        bound = max(2 * of_torch, FLOOR[precision] * torch.finfo(precision).eps)
-        of_seqkern = error(tensor.cpu(), expected[name])
-        assert of_seqkern <= bound, f"{name}: error {of_seqkern:.2e}, of torch {of_torch:.2e}"
+    check_on_device(draw(cell, sizes, precision, sum(sizes), PLAIN, reverse=reverse))
 
 
 @needs_device
-@pytest.mark.parametrize("used", [(True, False, False), (False, True, False), (False, False, True)])
-@pytest.mark.parametrize("biases", [(True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("sizes", [(5, 3, 4, 6), (2, 1, 1, 1)])
-def test_absent_biases_and_gradients_are_zeros(
-    sizes: tuple[int, int, int, int], biases: tuple[bool, bool], used: tuple[bool, bool, bool]
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("cell", NAMES)
+def test_options_together_match_the_reference(
+    cell: str, number: int, precision: torch.dtype
 ) -> None:
-    problem = lstm_problem(*sizes, torch.float64, 0, biases=biases, used=used)
-    expected = lstm_reference(problem)
-    for name, tensor in run(problem).items():
-        assert error(tensor.cpu(), expected[name]) <= 1e-13, name
+    check_on_device(draw_options(cell, (9, 20, 33, 130), precision, number), number % 2 * 4)
+
+
+@needs_device
+@pytest.mark.parametrize("hidden", [1, 31, 32, 33, 255, 256, 257, 1000])
+@pytest.mark.parametrize("cell", NAMES)
+def test_layer_norms_of_rows_around_the_size_of_a_block(cell: str, hidden: int) -> None:
+    for options in (["norm_hh"], ["norm_c"], ["norm_hh", "norm_c"]):
+        check_on_device(draw(cell, (3, 5, 4, hidden), torch.float64, hidden, [*PLAIN, *options]))
 
 
 @needs_device
 @pytest.mark.parametrize(("steps", "batch"), [(0, 3), (4, 0), (0, 0)])
-def test_no_steps_or_no_sequences_give_initial_states_and_zero_gradients(
-    steps: int, batch: int, precision: torch.dtype
+@pytest.mark.parametrize("cell", NAMES)
+def test_no_steps_or_no_sequences(
+    cell: str, steps: int, batch: int, precision: torch.dtype
 ) -> None:
-    problem = lstm_problem(steps, batch, 4, 6, precision, 0)
-    expected = lstm_reference(problem)
-    for name, tensor in run(problem).items():
-        assert error(tensor.cpu(), expected[name]) == 0, name
+    for number in range(4):
+        check_on_device(draw_options(cell, (steps, batch, 4, 6), precision, number), number % 2)
 
 
 @needs_device
 @pytest.mark.parametrize("reverse", [False, True])
 def test_inference_gives_what_training_gives(reverse: bool) -> None:
     """The sizes are such that inference projects the gates of the steps in two parts."""
-    problem = lstm_problem(100, 64, 32, 1024, torch.float32, 0, reverse=reverse)
-    for actual, expected in zip(forward(problem, False)[:3], forward(problem)[:3], strict=True):
+    problem = on(
+        DEVICE, draw("lstm", (100, 64, 32, 1024), torch.float32, 0, PLAIN, reverse=reverse)
+    )
+    *found, cells, kept = forward(ops, problem, keep_cells=False, keep=False)
+    assert (cells.numel(), kept.numel()) == (0, 0)
+    for actual, expected in zip(found, forward(ops, problem), strict=False):
         assert error(actual.cpu(), expected.double().cpu().numpy()) <= 1e-5
-    assert [t.numel() for t in forward(problem, False)[3:]] == [0, 0]
+
+
+@needs_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [0, 1, 700, 5000])
+def test_columns_are_gathered_and_scattered(dtype: torch.dtype, count: int) -> None:
+    weight, ids = torch.randn(130, 77).to(dtype), torch.randint(77, (count,))
+    found = ops.gather_columns(weight.to(DEVICE), ids.to(DEVICE))
+    assert torch.equal(found.cpu(), weight[:, ids].t())
+    rows = torch.randn(count, 130).to(dtype)
+    expected = torch.zeros(130, 77, dtype=torch.float64).index_add(1, ids, rows.double().t())
+    found = ops.scatter_columns(rows.to(DEVICE), ids.to(DEVICE), 77)
+    assert error(found.cpu(), expected.numpy()) <= FLOOR[dtype] * torch.finfo(dtype).eps
+
+
+@needs_device
+def test_columns_out_of_range_are_nan_and_get_nothing() -> None:
+    ids = torch.tensor([2, 3, -1, 1 << 62, -(1 << 62)], device=DEVICE)
+    gathered = ops.gather_columns(torch.eye(3, device=DEVICE), ids)
+    assert gathered[0].tolist() == [0, 0, 1]
+    assert gathered[1:].isnan().all()
+    scattered = ops.scatter_columns(torch.ones(5, 2, device=DEVICE), ids, 3)
+    assert scattered.tolist() == [[0, 0, 1], [0, 0, 1]]
 
 
 @needs_device
@@ -230,31 +233,44 @@ def test_logits_of_more_than_two_to_the_31_elements() -> None:
 
 # --- behaviour on a device -----------------------------------------------------------------------
 
-
-def everything(problem: LstmProblem, logits: Tensor, target: Tensor) -> list[Tensor]:
-    """All results of all ops."""
-    kept = forward(problem)
-    return [*kept, *backward(problem, kept), *loss_and_gradient(logits, target)]
+Sample = tuple[list[Problem], Tensor, Tensor]
 
 
 @pytest.fixture(params=DTYPES, ids=list(PRECISIONS))
-def sample(request: pytest.FixtureRequest) -> tuple[LstmProblem, Tensor, Tensor]:
-    """Arguments of all ops, on the device."""
+def sample(request: pytest.FixtureRequest) -> Sample:
+    """Arguments of all ops on the device: of every cell twice, with other options each time."""
+    problems = [
+        on(DEVICE, draw_options(cell, (9, 20, 33, 130), request.param, seed))
+        for cell in NAMES
+        for seed in (2, 5)
+    ]
     random = generator(0)
-    problem = on_device(lstm_problem(9, 20, 33, 130, request.param, 0, reverse=True))
     logits = normal((9, 20, 1001), request.param, random)
     target = torch.randint(-1, 1001, (9, 20), generator=random)
-    return problem, logits.to(DEVICE), target.to(DEVICE)
+    return problems, logits.to(DEVICE), target.to(DEVICE)
 
 
-Sample = tuple[LstmProblem, Tensor, Tensor]
+def everything_of(sample: Sample) -> list[Tensor]:
+    """All results of all ops, but for what forward keeps."""
+    problems, logits, target = sample
+    found = [t for n in (0, 4) for p in problems for t in everything(ops, p, n).values()]
+    ids = target.flatten()
+    rows = ops.gather_columns(logits[0], ids.clamp(0))
+    return [*found, rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
+
+
+def tensors_of(sample: Sample) -> list[Tensor]:
+    """All arguments."""
+    problems, logits, target = sample
+    given = [t for p in problems for t in (*p.arguments.values(), *p.gradients.values())]
+    return [*given, logits, target]
 
 
 @needs_device
 def test_five_runs_give_the_same_bits(sample: Sample) -> None:
-    first = everything(*sample)
+    first = everything_of(sample)
     for _ in range(4):
-        assert_same_bits(everything(*sample), first)
+        assert_same_bits(everything_of(sample), first)
 
 
 @needs_device
@@ -266,67 +282,67 @@ def test_every_element_of_every_result_is_written(
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(1, device=DEVICE).isnan()
-        assert all(t.isfinite().all() for t in everything(*sample))
-        assert all(t.isfinite().all() for t in forward(sample[0], keep=False))
+        assert all(t.isfinite().all() for t in everything_of(sample))
+        for problem in sample[0]:
+            *found, _ = forward(ops, problem, keep=False)
+            assert all(t.isfinite().all() for t in found)
     finally:
         torch.use_deterministic_algorithms(False)
 
 
 @needs_device
 def test_arguments_and_kept_values_are_left_alone(sample: Sample) -> None:
-    problem, logits, target = sample
-    kept = forward(problem)
-    tensors = [*problem.present(), *problem.gradients, *kept, logits, target]
-    before = [t.clone() for t in tensors if t is not None]
-    backward(problem, kept)
-    loss_and_gradient(logits, target)
-    assert_same_bits([t for t in tensors if t is not None], before)
+    kept = [forward(ops, problem) for problem in sample[0]]
+    tensors = [*tensors_of(sample), *(t for results in kept for t in results)]
+    before = [t.clone() for t in tensors]
+    for problem, results in zip(sample[0], kept, strict=True):
+        backward(ops, problem, results)
+    everything_of(sample)
+    assert_same_bits(tensors, before)
 
 
 @needs_device
 def test_ops_do_not_wait_for_the_device(sample: Sample) -> None:
-    everything(*sample)
+    everything_of(sample)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        everything(*sample)
+        everything_of(sample)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 @needs_device
 def test_a_captured_graph_replays_what_eager_gives(sample: Sample) -> None:
-    problem, logits, target = sample
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        everything(*sample)
+        everything_of(sample)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = everything(*sample)
-    for tensor in (*problem.present(), logits):
-        tensor.mul_(0.5)  # a graph reads its inputs where they were
+        captured = everything_of(sample)
+    for tensor in tensors_of(sample):
+        if tensor.is_floating_point():
+            tensor.mul_(0.5)  # a graph reads its inputs where they were
     graph.replay()
-    assert_same_bits(captured, everything(problem, logits, target))
+    assert_same_bits(captured, everything_of(sample))
 
 
 @needs_device
 def test_ops_run_on_the_current_stream(sample: Sample) -> None:
     """On another stream the inputs would be read before they are there."""
-    problem, logits, target = sample
-    expected = everything(*sample)
-    late = replace(
-        problem, arguments=tuple(torch.full_like(t, torch.nan) for t in problem.present())
-    )
-    late_logits = torch.full_like(logits, torch.nan)
+    expected = everything_of(sample)
+    tensors = tensors_of(sample)
+    values = [t.clone() for t in tensors]
+    for tensor in tensors:
+        tensor.fill_(torch.nan if tensor.is_floating_point() else 0)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)
-        for to, tensor in zip(late.present(), problem.present(), strict=True):
-            to.copy_(tensor)
-        late_logits.copy_(logits)
-        actual = everything(late, late_logits, target)
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
+        actual = everything_of(sample)
     stream.synchronize()
     assert_same_bits(actual, expected)
 
@@ -334,38 +350,47 @@ def test_ops_run_on_the_current_stream(sample: Sample) -> None:
 @needs_device
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
 def test_ops_run_on_the_device_of_their_arguments(sample: Sample) -> None:
-    problem, logits, target = sample
-    expected = everything(*sample)
-    other = torch.device("cuda:1")
-    arguments = tuple(t.to(other) for t in problem.present())
-    kept = ops.lstm_forward(*arguments, problem.reverse, True)
-    actual = [*kept, *ops.time_softmax_loss(logits.to(other), target.to(other), -1, True)]
+    problem, other = sample[0][0], torch.device("cuda:1")
+    actual = list(everything(ops, on(other, problem)).values())
     assert {t.device for t in actual} == {other}
-    assert_same_bits([t.cpu() for t in actual[:3]], [t.cpu() for t in expected[:3]])
+    expected = everything(ops, problem).values()
+    assert_same_bits([t.cpu() for t in actual], [t.cpu() for t in expected])
 
 
 @needs_device
-@pytest.mark.parametrize("case", ["lstm_forward", "lstm_backward", "time_softmax_loss"])
+@pytest.mark.parametrize("case", OPS)
 def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) -> None:
-    problem, logits, target = sample
-    kept = forward(problem)
-    saved = (*problem.arguments[:5], kept[0], kept[3], kept[4])
-    cases: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {
-        "lstm_forward": (ops.lstm_forward, (*problem.arguments, True, True)),
-        "lstm_backward": (ops.lstm_backward, (*problem.gradients, *saved, True)),
-        "time_softmax_loss": (ops.time_softmax_loss, (logits, target, -1, True)),
+    (problem, *_), logits, target = sample
+    output, _, _, cells, kept = forward(ops, problem)
+    tensors = [problem.arguments.get(name) for name in ARGUMENTS]
+    gradients = [problem.gradients.get(name) for name in OUTPUTS]
+    ids = target.flatten().clamp(0)
+    cases: dict[str, tuple[object, ...]] = {
+        "recurrent_forward": (problem.cell, *tensors, False, problem.reverse, True, True),
+        "recurrent_backward": (
+            *(problem.cell, *gradients, *tensors, output, cells, kept),
+            *(False, problem.reverse, 0, True, True),
+        ),
+        "gather_columns": (logits[0], ids),
+        "scatter_columns": (logits[0].t()[:180], ids, 1001),
+        "time_softmax_loss": (logits, target, -1, True),
     }
-    op, arguments = cases[case]
-    torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
+    op: Callable[..., object] = getattr(ops, case)
+    torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))
 
 
 @needs_device
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int32])
 def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
-    logits = torch.zeros(2, 3, device=DEVICE).to(dtype)
+    target = torch.zeros(2, dtype=torch.int64, device=DEVICE)
+    matrix = torch.zeros(2, 3, device=DEVICE).to(dtype)
     with pytest.raises(TypeError, match="^logits has dtype"):
-        ops.time_softmax_loss(logits, torch.zeros(2, dtype=torch.int64, device=DEVICE), -1, True)
-    problem = on_device(lstm_problem(2, 2, 2, 2, torch.float32, 0))
-    arguments = [t.to(dtype) for t in problem.present()]
+        ops.time_softmax_loss(matrix, target, -1, True)
+    with pytest.raises(TypeError, match="^weight has dtype"):
+        ops.gather_columns(matrix, target)
+    with pytest.raises(TypeError, match="^d has dtype"):
+        ops.scatter_columns(matrix, target, 3)
+    problem = on(DEVICE, draw("lstm", (2, 2, 2, 2), torch.float32, 0))
+    arguments = {name: t.to(dtype) for name, t in problem.arguments.items()}
     with pytest.raises(TypeError, match="^input has dtype"):
-        ops.lstm_forward(*arguments, False, True)
+        forward(ops, replace(problem, arguments=arguments))

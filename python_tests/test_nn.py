@@ -1,4 +1,4 @@
-"""seqkern.nn.LSTM beside torch.nn.LSTM with the same parameters, and the loss module."""
+"""RNN, LSTM and GRU of seqkern.nn beside torch.nn's with the same parameters; the loss module."""
 
 import copy
 import pickle
@@ -8,54 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils import parametrize, prune, weight_norm
 
 import seqkern
-from seqkern.nn import LSTM, TimeSoftmaxLoss
+from nn_layers import KINDS, assert_same, draw, draw_state, make, pair, results, states
+from seqkern.nn import GRU, LSTM, RNN, TimeSoftmaxLoss
 
 T, N, D, H = 5, 3, 4, 17
-State = tuple[Tensor, Tensor]
 
-
-def pair(*sizes: int, **options: Any) -> tuple[LSTM, torch.nn.LSTM]:
-    """Make both layers with the same parameters."""
-    theirs = torch.nn.LSTM(*sizes, **options)
-    ours = LSTM(*sizes, **options)
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
-
-
-def inputs(layer: torch.nn.RNNBase, *lead: int) -> tuple[Tensor, State]:
-    """Draw an input whose first dimensions are given, and initial states."""
-    dtype = next(layer.parameters()).dtype
-    batch = (lead[0] if layer.batch_first else lead[1],) if len(lead) == 2 else ()
-    count = layer.num_layers * (2 if layer.bidirectional else 1)
-    h_0, c_0 = (torch.randn(count, *batch, layer.hidden_size, dtype=dtype) for _ in "hc")
-    return torch.randn(*lead, layer.input_size, dtype=dtype), (h_0, c_0)
-
-
-def results(layer: torch.nn.RNNBase, x: Tensor, state: State | None) -> dict[str, Tensor]:
-    """Outputs, and gradients of everything, of a loss that uses every output."""
-    x = x.detach().requires_grad_()
-    states = [t.detach().requires_grad_() for t in state] if state else []
-    output, (h_n, c_n) = layer(x, tuple(states) if state else None)
-    loss = (output**2).sum() + (h_n * 2 - c_n).sum()
-    gradients = torch.autograd.grad(loss, [x, *states, *layer.parameters()])
-    names = ["x", *("h_0", "c_0")[: len(states)], *(name for name, _ in layer.named_parameters())]
-    found = {f"d_{name}": g for name, g in zip(names, gradients, strict=True)}
-    return {"output": output, "h_n": h_n, "c_n": c_n, **found}
-
-
-def assert_same(ours: LSTM, theirs: torch.nn.LSTM, x: Tensor, state: State | None) -> None:
-    """Check that outputs and gradients have the same shape and dtype, and agree up to rounding."""
-    expected = results(theirs, x, state)
-    tolerance = 64 * torch.finfo(x.dtype).eps
-    for name, actual in results(ours, x, state).items():
-        scale = expected[name].abs().max().item() + 1e-3
-        assert actual.dtype == expected[name].dtype, name
-        assert actual.shape == expected[name].shape, name
-        assert (actual - expected[name]).abs().max() <= tolerance * scale, name
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 # --- outputs and gradients -----------------------------------------------------------------------
@@ -82,44 +43,64 @@ def assert_same(ours: LSTM, theirs: torch.nn.LSTM, x: Tensor, state: State | Non
     ],
     ids=str,
 )
-def test_lstm_equals_torch(
-    options: dict[str, Any], lead: tuple[int, ...], with_state: bool
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@each_kind
+def test_layer_equals_torch(
+    kind: str, training: bool, options: dict[str, Any], lead: tuple[int, ...], with_state: bool
 ) -> None:
-    ours, theirs = pair(D, H, **options)
-    x, state = inputs(theirs, *lead)
-    assert_same(ours, theirs, x, state if with_state else None)
+    ours, theirs = pair(kind, D, H, **options)
+    x, hx = draw(theirs, *lead)
+    assert_same(ours.train(training), theirs.train(training), x, hx if with_state else None)
 
 
-def test_bfloat16_layer_returns_bfloat16_close_to_float32() -> None:
-    ours, theirs = pair(D, H, num_layers=2, bidirectional=True)
-    x, state = inputs(theirs, T, N)
-    expected = results(theirs, x, state)
-    halved = results(ours.bfloat16(), x.bfloat16(), (state[0].bfloat16(), state[1].bfloat16()))
-    for name, actual in halved.items():
-        assert actual.dtype == torch.bfloat16
-        difference = torch.linalg.vector_norm(actual - expected[name])
-        assert difference < 0.03 * torch.linalg.vector_norm(expected[name]), name
+def test_more_steps_than_16_bits_count() -> None:
+    ours, theirs = pair("rnn_tanh", 1, 2)
+    x, hx = draw(theirs, 65600, 1)
+    assert_same(ours, theirs, x, hx)
+
+
+@each_kind
+def test_bfloat16_layer_returns_bfloat16_close_to_float32(kind: str) -> None:
+    ours, theirs = pair(kind, D, H, num_layers=2, bidirectional=True)
+    x, hx = draw(theirs, T, N)
+    expected = results(theirs, x, hx)
+    halves = [state.bfloat16() for state in states(hx)]
+    actual = results(ours.bfloat16(), x.bfloat16(), tuple(halves) if len(halves) == 2 else halves[0])
+    for name, found in actual.items():
+        assert found.dtype == torch.bfloat16
+        difference = torch.linalg.vector_norm(found - expected[name])
+        assert difference < 0.04 * torch.linalg.vector_norm(expected[name]), name
 
 
 @pytest.mark.parametrize("lead", [(0, N), (T, 0), (0,), (0, 0)])
-def test_empty_sequences_and_batches_have_the_shapes_of_full_ones(lead: tuple[int, ...]) -> None:
-    layer = LSTM(D, H, num_layers=2, bidirectional=True)
-    x, state = inputs(layer, *lead)
-    output, (h_n, c_n) = layer(x, state)
-    assert output.shape == (*lead, 2 * H)
-    assert h_n.shape == c_n.shape == state[0].shape
-    if lead[0] == 0:
-        assert torch.equal(h_n, state[0])
-        assert torch.equal(c_n, state[1])
-    (output.sum() + h_n.sum() + c_n.sum()).backward()
+@each_kind
+def test_empty_sequences_and_batches_have_the_shapes_of_full_ones(
+    kind: str, lead: tuple[int, ...]
+) -> None:
+    layer = make(kind, D, H, num_layers=2, bidirectional=True)
+    x, hx = draw(layer, *lead)
+    output, hn = layer(x.requires_grad_(), hx)
+    assert output.shape == (*lead, 2 * (layer.proj_size or H))
+    for state, final in zip(states(hx), states(hn), strict=True):
+        assert final.shape == state.shape
+        assert lead[0] != 0 or torch.equal(final, state)
+    sum([output.sum(), *(state.sum() for state in states(hn))]).backward()
     assert not any(p.grad.any() for p in layer.parameters() if p.grad is not None)
 
 
-def test_final_state_continues_a_sequence() -> None:
-    layer = LSTM(D, H, num_layers=2)
-    x, state = inputs(layer, T, N)
-    whole, end = layer(x, state)
-    first, middle = layer(x[:2], state)
+@each_kind
+def test_batch_of_none_is_as_torchs(kind: str) -> None:
+    ours, theirs = pair(kind, D, H)
+    x, hx = draw(theirs, T, 0)
+    assert_same(ours, theirs, x, hx)
+
+
+@each_kind
+def test_final_state_continues_a_sequence(kind: str) -> None:
+    layer = make(kind, D, H, num_layers=2)
+    x, hx = draw(layer, T, N)
+    whole, end = layer(x, hx)
+    first, middle = layer(x[:2], hx)
     second, last = layer(x[2:], middle)
     torch.testing.assert_close(torch.cat([first, second]), whole)
     torch.testing.assert_close(last, end)
@@ -129,13 +110,14 @@ def test_final_state_continues_a_sequence() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"batch_first": True}], ids=str)
-def test_dropout_in_training_draws_torchs_masks(options: dict[str, Any]) -> None:
-    ours, theirs = pair(D, H, num_layers=3, dropout=0.5, **options)
-    x, state = inputs(theirs, T, T)  # T = N: either layout of the mask has this shape
+@each_kind
+def test_dropout_in_training_draws_torchs_masks(kind: str, options: dict[str, Any]) -> None:
+    ours, theirs = pair(kind, D, H, num_layers=3, dropout=0.5, **options)
+    x, hx = draw(theirs, T, T)  # T = N: either layout of the mask has this shape
     torch.manual_seed(1)
-    expected, _ = theirs(x, state)
+    expected, _ = theirs(x, hx)
     torch.manual_seed(1)
-    actual, _ = ours(x, state)
+    actual, _ = ours(x, hx)
     torch.testing.assert_close(actual, expected)
 
 
@@ -153,49 +135,61 @@ def test_dropout_drops_between_layers_at_its_rate() -> None:
     assert len(torch.stack(dropped).unique(dim=0)) == draws
 
 
-def test_dropout_in_evaluation_is_none() -> None:
-    ours, theirs = pair(D, H, num_layers=3, dropout=0.9)
-    x, state = inputs(theirs, T, N)
-    assert_same(ours.eval(), theirs.eval(), x, state)
+@each_kind
+def test_dropout_in_evaluation_is_none(kind: str) -> None:
+    ours, theirs = pair(kind, D, H, num_layers=3, dropout=0.9)
+    x, hx = draw(theirs, T, N)
+    assert_same(ours.eval(), theirs.eval(), x, hx)
 
 
-def test_dropout_of_one_leaves_the_upper_layer_without_input() -> None:
-    ours, theirs = pair(D, H, num_layers=2, dropout=1.0)
-    x, state = inputs(theirs, T, N)
-    assert_same(ours, theirs, x, state)
+@each_kind
+def test_dropout_of_one_leaves_the_upper_layer_without_input(kind: str) -> None:
+    ours, theirs = pair(kind, D, H, num_layers=2, dropout=1.0)
+    x, hx = draw(theirs, T, N)
+    assert_same(ours, theirs, x, hx)
 
 
 # --- parameters ----------------------------------------------------------------------------------
 
-OPTIONS = [
-    {},
-    {"num_layers": 3, "bidirectional": True},
-    {"bias": False, "num_layers": 2},
-    {"dtype": torch.bfloat16},
-]
+each_option = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 3, "bidirectional": True},
+        {"bias": False, "num_layers": 2},
+        {"dtype": torch.bfloat16},
+    ],
+    ids=str,
+)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_parameters_are_torchs_in_name_order_and_initial_value(options: dict[str, Any]) -> None:
+@each_option
+@each_kind
+def test_parameters_are_torchs_in_name_order_and_initial_value(
+    kind: str, options: dict[str, Any]
+) -> None:
     torch.manual_seed(1)
-    ours = list(LSTM(D, H, **options).named_parameters())
+    ours = list(make(kind, D, H, **options).named_parameters())
     torch.manual_seed(1)
-    theirs = list(torch.nn.LSTM(D, H, **options).named_parameters())
+    name, fixed = KINDS[kind]
+    theirs = list(getattr(torch.nn, name)(D, H, **fixed, **options).named_parameters())
     assert [name for name, _ in ours] == [name for name, _ in theirs]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_state_dict_loads_both_ways(options: dict[str, Any]) -> None:
-    ours, theirs = LSTM(D, H, **options), torch.nn.LSTM(D, H, **options)
-    for source, target in ((ours, theirs), (theirs, LSTM(D, H, **options))):
-        target.load_state_dict(source.state_dict(), strict=True)
-        for a, b in zip(source.parameters(), target.parameters(), strict=True):
-            assert torch.equal(a, b)
+@each_option
+@each_kind
+def test_state_dict_loads_both_ways(kind: str, options: dict[str, Any]) -> None:
+    ours, theirs = pair(kind, D, H, **options)
+    ours.reset_parameters()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
-def test_all_weights_are_torchs() -> None:
-    ours, theirs = pair(D, H, num_layers=2, bidirectional=True)
+@each_kind
+def test_all_weights_are_torchs(kind: str) -> None:
+    ours, theirs = pair(kind, D, H, num_layers=2, bidirectional=True)
     for of_ours, of_theirs in zip(ours.all_weights, theirs.all_weights, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(of_ours, of_theirs, strict=True))
     ours.flatten_parameters()  # there for code that calls it
@@ -204,79 +198,108 @@ def test_all_weights_are_torchs() -> None:
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
 )
-def test_copy_computes_the_same_with_parameters_of_its_own(copied: Any) -> None:
-    layer = LSTM(D, H, num_layers=2, batch_first=True)
+@each_kind
+def test_copy_computes_the_same_with_parameters_of_its_own(kind: str, copied: Any) -> None:
+    layer = make(kind, D, H, num_layers=2, batch_first=True)
     other = copied(layer)
-    x, state = inputs(layer, N, T)
-    expected = layer(x, state)[0]
-    assert torch.equal(other(x, state)[0], expected)
+    x, hx = draw(layer, N, T)
+    expected = layer(x, hx)[0]
+    assert torch.equal(other(x, hx)[0], expected)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
-    assert torch.equal(other(x, state)[0], expected)
+    assert torch.equal(other(x, hx)[0], expected)
     assert not layer(x)[0].any()
 
 
-def test_parametrized_weight_is_used_and_trained() -> None:
-    class Doubled(torch.nn.Module):
-        def forward(self, weight: Tensor) -> Tensor:
-            return 2 * weight
+class Doubled(torch.nn.Module):
+    """A parametrization."""
 
-    layer, plain = pair(D, H)
-    x, state = inputs(layer, T, N)
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+@each_kind
+def test_parametrized_weight_is_used_and_trained(kind: str) -> None:
+    layer, plain = pair(kind, D, H)
+    x, hx = draw(layer, T, N)
     parametrize.register_parametrization(layer, "weight_hh_l0", Doubled())
     with torch.no_grad():
         plain.weight_hh_l0.mul_(2)
-    torch.testing.assert_close(layer(x, state)[0], plain(x, state)[0])
-    layer(x, state)[0].sum().backward()
-    plain(x, state)[0].sum().backward()
+    for one in (layer, copy.deepcopy(layer)):
+        torch.testing.assert_close(one(x, hx)[0], plain(x, hx)[0])
+    layer(x, hx)[0].sum().backward()
+    plain(x, hx)[0].sum().backward()
     original = layer.get_parameter("parametrizations.weight_hh_l0.original")
-    assert plain.weight_hh_l0.grad is not None
     torch.testing.assert_close(original.grad, 2 * plain.weight_hh_l0.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: parametrize.register_parametrization(layer, "weight_hh_l0", Doubled()),
+        lambda layer: torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0"),
+        lambda layer: weight_norm(layer, "weight_hh_l0"),
+        lambda layer: prune.random_unstructured(layer, "weight_ih_l0", 3),
+    ],
+    ids=["parametrize", "weight norm", "weight norm by hooks", "prune"],
+)
+@each_kind
+def test_changed_weights_train_as_torchs(kind: str, change: Any) -> None:
+    ours, theirs = pair(kind, D, H, bidirectional=True)
+    for layer in (ours, theirs):
+        torch.manual_seed(1)
+        change(layer)
+    x, hx = draw(theirs, T, N)
+    for _ in range(2):
+        assert_same(ours, theirs, x, hx)
+        for layer in (ours, theirs):
+            optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+            layer(x, hx)[0].square().mean().backward()
+            optimizer.step()
 
 
 def test_repr_is_torchs_and_shows_what_is_not_default() -> None:
     options = {"num_layers": 2, "bias": False, "batch_first": True, "dropout": 0.5}
-    ours, theirs = LSTM(3, 5, **options), torch.nn.LSTM(3, 5, **options)
-    assert repr(ours) == repr(theirs)
+    for kind in KINDS:
+        ours, theirs = pair(kind, 30, 50, **options)
+        assert repr(ours) == repr(theirs)
     assert repr(LSTM(3, 5)) == "LSTM(3, 5)"
+    more = LSTM(3, 4, heads=2, zoneout_h=0.5, peephole=True)
+    assert repr(more) == "LSTM(3, 4, zoneout_h=0.5, heads=2, peephole=True)"
+    assert repr(GRU(3, 5, reset_after=False)) == "GRU(3, 5, reset_after=False)"
     assert repr(TimeSoftmaxLoss(-100)) == "TimeSoftmaxLoss(ignore_index=-100)"
 
 
 # --- bad arguments -------------------------------------------------------------------------------
 
 
-def test_proj_size_is_named_as_not_there_yet() -> None:
-    with pytest.raises(NotImplementedError, match="proj_size=3"):
-        LSTM(D, H, proj_size=3)
-
-
-def test_packed_sequences_are_named_as_not_there_yet() -> None:
-    with pytest.raises(NotImplementedError, match="PackedSequence"):
-        LSTM(D, H)(pack_sequence([torch.randn(3, D), torch.randn(2, D)]))
-
-
 @pytest.mark.parametrize(
-    ("arguments", "expected", "message"),
+    ("layer", "arguments", "expected", "message"),
     [
-        ({"hidden_size": 0}, ValueError, "hidden_size"),
-        ({"hidden_size": 2.5}, TypeError, "hidden_size"),
-        ({"num_layers": 0}, ValueError, "num_layers"),
-        ({"dropout": 1.5}, ValueError, "dropout"),
+        (LSTM, {"hidden_size": 0}, ValueError, "hidden_size"),
+        (LSTM, {"hidden_size": 2.5}, TypeError, "hidden_size"),
+        (GRU, {"num_layers": 0}, ValueError, "num_layers"),
+        (GRU, {"dropout": 1.5}, ValueError, "dropout"),
+        (LSTM, {"proj_size": H}, ValueError, "proj_size"),
+        (GRU, {"proj_size": 2}, TypeError, "proj_size"),
+        (RNN, {"nonlinearity": "selu"}, ValueError, "^nonlinearity is 'selu', expected .*tanh"),
+        (RNN, {"peephole": True}, TypeError, "peephole"),
     ],
 )
 def test_bad_sizes_are_refused(
-    arguments: dict[str, Any], expected: type[Exception], message: str
+    layer: Any, arguments: dict[str, Any], expected: type[Exception], message: str
 ) -> None:
     with pytest.raises(expected, match=message):
-        LSTM(**({"input_size": D, "hidden_size": H} | arguments))
+        layer(**({"input_size": D, "hidden_size": H} | arguments))
 
 
 STATE = (torch.zeros(2, N, H), torch.zeros(2, N, H))
 
 
 @pytest.mark.parametrize(
-    ("x", "state", "expected", "message"),
+    ("x", "hx", "expected", "message"),
     [
         (torch.zeros(D), None, ValueError, r"^input has shape \(4,\), expected 2 .* or 3"),
         (torch.zeros(1, T, N, D), None, ValueError, r"^input has shape \(1, 5, 3, 4\)"),
@@ -290,19 +313,29 @@ STATE = (torch.zeros(2, N, H), torch.zeros(2, N, H))
         (torch.zeros(T, N, D), (STATE[0], STATE[1][:, :2]), ValueError, r"^c_0 .*\(2, 2, 17\)"),
         (torch.zeros(T, N, D), (STATE[0][0], STATE[1][0]), ValueError, r"^h_0 .*\(3, 17\)"),
         (torch.zeros(T, D), STATE, ValueError, r"^h_0 has shape \(2, 3, 17\), expected \(2, 17\)"),
-        (torch.zeros(T, N, D), (STATE[0],), ValueError, "hx"),
+        (torch.zeros(T, N, D), (STATE[0],), ValueError, "hx is 1 tensors"),
+        (torch.zeros(T, N, D), STATE[0], ValueError, "hx is a tensor"),
         (torch.zeros(T, N, D).double(), None, TypeError, "dtype"),
-        (torch.zeros(T, N, D).long(), None, TypeError, "^input has dtype Long"),
+        (torch.zeros(T, N, D).long(), None, ValueError, "^input has dtype torch.int64 and shape"),
         (torch.zeros(T, N, D), (STATE[0].double(), STATE[1]), TypeError, "^h_0 has dtype Double"),
         (torch.zeros(T, N, D), (STATE[0], STATE[1].to("meta")), ValueError, "^c_0 is on meta"),
         (torch.zeros(T, N, D, device="meta"), None, ValueError, "is on cpu, expected meta"),
     ],
 )
-def test_bad_inputs_are_refused(
-    x: Tensor, state: Any, expected: type[Exception], message: str
+def test_bad_inputs_of_an_lstm_are_refused(
+    x: Tensor, hx: Any, expected: type[Exception], message: str
 ) -> None:
     with pytest.raises(expected, match=message):
-        LSTM(D, H, num_layers=2)(x, state)
+        LSTM(D, H, num_layers=2)(x, hx)
+
+
+@pytest.mark.parametrize("kind", ["gru", "rnn_relu"])
+def test_bad_states_without_cells_are_refused(kind: str) -> None:
+    layer, x = make(kind, D, H), torch.zeros(T, N, D)
+    with pytest.raises(ValueError, match=r"^hx is of type tuple, expected the tensor h_0"):
+        layer(x, (draw_state(layer, N), draw_state(layer, N)))
+    with pytest.raises(ValueError, match=r"^h_0 has shape \(1, 4, 17\), expected \(1, 3, 17\)"):
+        layer(x, draw_state(layer, N + 1))
 
 
 # --- the loss ------------------------------------------------------------------------------------
@@ -325,4 +358,5 @@ def test_loss_module_is_cross_entropy_over_the_kept_positions(ignore_index: int)
 
 
 def test_public_names_are_there() -> None:
-    assert seqkern.nn.__all__ == ["LSTM", "TimeSoftmaxLoss", "convert"]
+    layers = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "Options", "RNNCell", "RecurrentOutput"]
+    assert seqkern.nn.__all__ == [*layers, "TimeSoftmaxLoss", "convert", "revert"]

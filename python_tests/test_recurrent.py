@@ -277,8 +277,10 @@ def test_inference_keeps_nothing_and_equals_training() -> None:
         assert not other.requires_grad
         assert torch.equal(one, other)
     with torch.no_grad():
-        _, _, _, gates, cells = torch.ops.seqkern.lstm_forward(*arguments, False, False)
-    assert gates.numel() == cells.numel() == 0
+        _, _, _, cells, kept = torch.ops.seqkern.recurrent_forward(
+            "lstm", *arguments, *[None] * 10, False, False, False, False
+        )
+    assert cells.numel() == kept.numel() == 0
 
 
 @pytest.mark.parametrize("changed", ["weight_hh", "output"])

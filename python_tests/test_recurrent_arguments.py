@@ -1,4 +1,4 @@
-"""What seqkern.functional.lstm refuses, naming the argument, what was given and expected."""
+"""What the recurrent functions refuse, naming the argument, what was given and expected."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 import seqkern.functional as F
 from helpers import LSTM_ARGUMENTS
+from seqkern.functional._recurrent_arguments import CELLS
 
 T, N, D, H = 3, 2, 4, 5
 SHAPES = {
@@ -57,7 +58,7 @@ def test_the_unchanged_call_is_accepted(grad: bool) -> None:
         ("weight_ih", (D, 4 * H), r"\[20, 4\]"),
         ("weight_ih", (3 * H, D), r"\[20, 4\]"),
         ("weight_hh", (H, 4 * H), r"4 \* H, H"),
-        ("weight_hh", (4 * H,), r"4 \* H, H"),
+        ("weight_hh", (4 * H,), "2 dimensions"),
         ("bias_ih", (4 * H + 1,), r"\[20\]"),
         ("bias_hh", (1,), r"\[20\]"),
         ("bias_hh", (1, 4 * H), r"\[20\]"),
@@ -83,7 +84,7 @@ def test_dtype_unlike_the_input_is_refused(grad: bool, name: str) -> None:
         call(grad, **{name: torch.zeros(SHAPES[name], dtype=torch.float64)})
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.int64, torch.complex64, torch.bool])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.complex64, torch.bool])
 def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
     arguments = {name: torch.zeros(shape, dtype=dtype) for name, shape in SHAPES.items()}
     with pytest.raises(TypeError, match="^input has dtype .*expected .*float"):
@@ -105,7 +106,140 @@ def test_tensors_on_the_meta_device_give_shapes(grad: bool) -> None:
     assert all(r.device.type == "meta" for r in results)
 
 
-@pytest.mark.parametrize("name", LSTM_ARGUMENTS[:5])
+@pytest.mark.parametrize("name", ["input", "weight_hh"])
 def test_required_argument_of_none_is_refused(grad: bool, name: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=f"^{name} has"):
+    with pytest.raises(TypeError, match=f"^{name} is None, expected a tensor"):
         call(grad, **{name: None})
+
+
+# --- cells and options ---------------------------------------------------------------------------
+
+
+def options(cell: str, path: str, **changed: Any) -> F.RecurrentResult:
+    """Run a layer of any cell on zeros; `path` says which implementation has to check.
+
+    Parameters
+    ----------
+    changed
+        Shapes of tensors, tensors, or None for an argument that is not there.
+    """
+    G = CELLS[cell].gates
+    given = {
+        "input": (T, N, D),
+        "weight_ih": (G * H, D),
+        "weight_hh": (G * H, H),
+        "weight_cell": (3, H) if CELLS[cell].peepholes else None,
+    }
+    arguments = {
+        name: torch.zeros(value) if isinstance(value, tuple) else value
+        for name, value in (given | changed).items()
+    }
+    if path == "training":
+        arguments["weight_hh"].requires_grad_()
+    elif path == "composite":
+        arguments.setdefault("recurrent_mask", torch.zeros(N, arguments["weight_hh"].shape[-1]))
+        arguments["recurrent_mask"].requires_grad_()
+    elif path == "meta":
+        arguments = {n: t.to("meta") if isinstance(t, Tensor) else t for n, t in arguments.items()}
+    return F.recurrent(cell, **arguments)
+
+
+@pytest.fixture(params=["inference", "training", "composite", "meta"])
+def path(request: pytest.FixtureRequest) -> str:
+    """Which of the implementations has to check: they have no code in common."""
+    return str(request.param)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_unchanged_options_are_accepted(cell: str, path: str) -> None:
+    assert options(cell, path).output.shape == (T, N, H)
+
+
+PROJECTED = {"weight_hh": (4 * H, 2), "weight_hr": (2, H)}
+HEADS = {"weight_hh": (2, 4 * H, H), "weight_ih": None, "input": (T, N, 8 * H)}
+
+
+@pytest.mark.parametrize(
+    ("cell", "changed", "message"),
+    [
+        ("gru", {"c_0": (N, H)}, "c_0.* cell state"),
+        ("mgu", {"zoneout_c": (T, N, H)}, "zoneout_c.* cell state"),
+        ("rnn_tanh", {"norm_c": (H,), "norm_c_bias": (H,)}, "norm_c.* cell state"),
+        ("lstm", {"norm_c_bias": (H,)}, "norm_c_bias is given.* without norm_c"),
+        ("gru_reset_before", {"norm_hh": (3 * H,)}, "norm_hh .*gru_reset_before"),
+        ("mgu", {"norm_hh": (2 * H,)}, "norm_hh .*mgu"),
+        ("lstm", {"weight_cell": (3, H)}, "weight_cell is given, .*lstm"),
+        ("lstm_peephole", {"weight_cell": None}, "weight_cell is None, .*lstm_peephole"),
+        ("gru", {"weight_hh": (3 * H, 2), "weight_hr": (2, H)}, "weight_hr .*gru"),
+        ("lstm", PROJECTED | {"zoneout_h": (T, N, H)}, "weight_hr"),
+        ("lstm", HEADS | {"weight_hr": (H, H)}, "weight_hr .*heads"),
+        ("lstm", HEADS | {"weight_ih": (4 * H, 8 * H)}, "weight_ih is given.* heads"),
+        ("lstm", HEADS | {"input": (T, N, 4 * H)}, r"input has shape \[3, 2, 20\], expected .*40"),
+        ("lstm", HEADS | {"h_0": (N, H)}, r"h_0 has shape \[2, 5\], expected \[2, 10\]"),
+        ("lstm", PROJECTED | {"h_0": (N, H)}, r"h_0 has shape \[2, 5\], expected \[2, 2\]"),
+        ("lstm", {"weight_hh": (4 * H, 2)}, r"weight_hh has shape \[20, 2\], expected .*H"),
+        ("gru", {"weight_hh": (4 * H, H)}, r"weight_hh has shape \[20, 5\], expected .*3 \* H, H"),
+        ("gru", {"norm_hh": (H,)}, r"norm_hh has shape \[5\], expected \[15\]"),
+        ("lstm_peephole", {"weight_cell": (1, H)}, r"weight_cell has shape .* expected \[3, 5\]"),
+        ("gru", {"lengths": torch.ones(3).long()}, r"lengths has shape \[3\], expected \[2\]"),
+        (
+            "gru",
+            {"resets": torch.ones(N, T).bool()},
+            r"resets has shape \[2, 3\], expected \[3, 2\]",
+        ),
+        ("gru", {"recurrent_mask": (1, H)}, r"recurrent_mask has shape .* expected \[2, 5\]"),
+        ("gru", {"zoneout_h": (T, N, 1)}, r"zoneout_h has shape .* expected \[3, 2, 5\]"),
+        ("lstm", {"zoneout_c": (1, N, H)}, r"zoneout_c has shape .* expected \[3, 2, 5\]"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    cell: str, changed: dict[str, Any], message: str, path: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        options(cell, path, **changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("lengths", torch.ones(N, dtype=torch.int32)),
+        ("resets", torch.ones(T, N, dtype=torch.uint8)),
+        ("recurrent_mask", torch.ones(N, H, dtype=torch.float64)),
+        ("zoneout_h", torch.ones(T, N, H, dtype=torch.bfloat16)),
+    ],
+)
+def test_options_of_another_dtype_are_refused(name: str, tensor: Tensor, path: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} has dtype .*, expected "):
+        options("gru", path, **{name: tensor})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"cell": "gnu"}, r"^cell is 'gnu', expected one of 'rnn_tanh', .*'mgu'"),
+        ({"return_cells": True}, "^return_cells is True, but cell 'gru' has no cell state"),
+        ({"recompute": -1}, "^recompute is -1, expected a number of steps, or 0"),
+    ],
+)
+def test_values_that_are_no_tensors_are_checked(changed: dict[str, Any], message: str) -> None:
+    x, w, u = torch.zeros(T, N, D), torch.zeros(3 * H, D), torch.zeros(3 * H, H)
+    with pytest.raises(ValueError, match=message):
+        F.recurrent(**({"cell": "gru", "input": x, "weight_ih": w, "weight_hh": u} | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"input": torch.zeros(T, N, D).long()}, r"^input has shape \[3, 2, 4\], expected 2 dim"),
+        ({"lengths": torch.ones(3).long()}, r"^lengths has shape \[3\], expected \[2\]"),
+        ({"weight_ih": None}, "^weight_ih is None, expected a tensor where input holds token ids"),
+        ({"weight_ih": (D, 3 * H)}, r"^weight_ih has shape \[4, 15\], expected \(15, D\)"),
+        ({"weight_hh": (1, 3 * H, H)}, r"^weight_hh has shape \[1, 15, 5\], expected 2 dimensions"),
+    ],
+)
+def test_token_ids_with_weights_that_do_not_fit_are_refused(
+    changed: dict[str, Any], message: str, path: str
+) -> None:
+    tokens = {"input": torch.zeros(T, N, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=message):
+        options("gru", path, **(tokens | changed))

@@ -17,7 +17,7 @@ MODULES = sorted(module.name for module in pkgutil.iter_modules(reference.__path
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
-    assert result.attempted > 0 or name == "reference._arrays"  # helpers, without examples
+    assert result.attempted > 0 or name.startswith("reference._")  # helpers, without examples
 
 
 @pytest.mark.parametrize("name", MODULES)

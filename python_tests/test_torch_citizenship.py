@@ -75,34 +75,6 @@ def assert_right_or_refused(compute: Callable[[], Any], expected: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("keep", [False, True])
-def test_lstm_forward_passes_opcheck(dtype: torch.dtype, keep: bool) -> None:
-    arguments = lstm_arguments(dtype)
-    opcheck(ops.lstm_forward.default, (*arguments, False, keep))
-    x, *rest = arguments
-    opcheck(ops.lstm_forward.default, (x.mT.contiguous().mT, *rest, True, keep))
-
-
-@pytest.mark.parametrize("batch", [0, 2])
-def test_lstm_forward_without_biases_passes_opcheck(batch: int) -> None:
-    x, h_0, c_0, *weights = lstm_arguments()[:5]
-    states = h_0[:batch], c_0[:batch]
-    opcheck(ops.lstm_forward.default, (x[:, :batch], *states, *weights, None, None, True, True))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("used", [(True, True, True), (True, False, False), (False, False, True)])
-def test_lstm_backward_passes_opcheck(dtype: torch.dtype, used: tuple[bool, ...]) -> None:
-    arguments = lstm_arguments(dtype)
-    outputs = ops.lstm_forward(*arguments, False, True)
-    gradients = [
-        torch.ones_like(t) if there else None for t, there in zip(outputs, used, strict=False)
-    ]
-    kept = outputs[0], *outputs[3:]
-    opcheck(ops.lstm_backward.default, (*gradients, *arguments[:5], *kept, False))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_gradient", [False, True])
 def test_time_softmax_loss_passes_opcheck(dtype: torch.dtype, with_gradient: bool) -> None:
     logits, target = loss_arguments(dtype)
@@ -259,7 +231,11 @@ def test_operators_called_without_the_functions_are_right_or_refused() -> None:
 
     expected = gradients(plain_lstm(*arguments).sum(), arguments)
     assert_right_or_refused(
-        lambda: gradients(ops.lstm_forward(*arguments, False, True)[0].sum(), arguments), expected
+        lambda: gradients(
+            ops.recurrent_forward("lstm", *arguments, *[None] * 10, *[False] * 3, True)[0].sum(),
+            arguments,
+        ),
+        expected,
     )
     expected = gradients(plain_loss(logits, target), [logits])
     assert_right_or_refused(

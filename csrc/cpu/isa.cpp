@@ -13,13 +13,15 @@ const char* name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   throw std::runtime_error("name(Isa): no such instruction set");
 }
 
 std::vector<Isa> compiled_isas() {
 #if defined(__x86_64__)
-  return {Isa::portable, Isa::avx2, Isa::avx512};
+  return {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
 #else
   return {Isa::portable};
 #endif
@@ -31,6 +33,7 @@ Isa best_isa() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) return Isa::avx512_bf16;
   if (avx512) return Isa::avx512;
   if (avx2) return Isa::avx2;
 #endif
@@ -39,14 +42,14 @@ Isa best_isa() {
 
 Isa select_isa(const std::string& request, Isa best) {
   if (request.empty()) return best;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16}) {
     if (request != name(isa)) continue;
     if (isa > best) {
       throw std::runtime_error("SEQKERN_ISA=" + request + " asks for more than this CPU has, which is " + name(best));
     }
     return isa;
   }
-  throw std::runtime_error("SEQKERN_ISA=" + request + " is unknown; expected portable, avx2 or avx512");
+  throw std::runtime_error("SEQKERN_ISA=" + request + " is unknown; expected portable, avx2, avx512 or avx512_bf16");
 }
 
 Isa current_isa() {

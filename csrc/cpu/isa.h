@@ -7,15 +7,16 @@
 namespace seqkern::cpu {
 
 // In rising order: each one includes those before it.
-enum class Isa { portable, avx2, avx512 };
+enum class Isa { portable, avx2, avx512, avx512_bf16 };
 
-// The name used by build_info() and SEQKERN_ISA: "portable", "avx2", "avx512".
+// The name used by build_info() and SEQKERN_ISA: "portable", "avx2", "avx512", "avx512_bf16".
 const char* name(Isa isa);
 
 // The sets that this binary holds kernels for.
 std::vector<Isa> compiled_isas();
 
-// The best compiled set that this CPU runs. avx2 means AVX2 and FMA; avx512 means the F, BW, DQ and VL subsets besides.
+// The best compiled set that this CPU runs. avx2 means AVX2 and FMA; avx512 means the F, BW, DQ and VL subsets besides;
+// avx512_bf16 also the dot product of bfloat16 pairs.
 Isa best_isa();
 
 // `best`, or the lower set that `request` names (empty: no request).

@@ -15,8 +15,11 @@ SEQKERN_DECLARE_TABLES(portable)
 #if defined(__x86_64__)
 SEQKERN_DECLARE_TABLES(avx2)
 SEQKERN_DECLARE_TABLES(avx512)
+namespace avx512_bf16 {
+extern const KernelTable<math::BFloat16> bfloat16_table;
+}
 #define SEQKERN_SELECT(table) \
-  (current_isa() == Isa::avx512 ? avx512::table : current_isa() == Isa::avx2 ? avx2::table : portable::table)
+  (current_isa() >= Isa::avx512 ? avx512::table : current_isa() == Isa::avx2 ? avx2::table : portable::table)
 #else
 #define SEQKERN_SELECT(table) portable::table
 #endif
@@ -33,6 +36,9 @@ const KernelTable<double>& kernels<double>() {
 
 template <>
 const KernelTable<math::BFloat16>& kernels<math::BFloat16>() {
+#if defined(__x86_64__)
+  if (current_isa() == Isa::avx512_bf16) return avx512_bf16::bfloat16_table;
+#endif
   return SEQKERN_SELECT(bfloat16_table);
 }
 

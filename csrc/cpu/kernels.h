@@ -1,28 +1,32 @@
-// The CPU kernels as the rest of the library calls them: `kernels<float>().lstm_forward(params)`.
+// The CPU kernels as the rest of the library calls them: `kernels<float>().softmax_loss(params)`.
 //
 // Every kernel is compiled once per instruction set, by kernels_<isa>.cpp; the table holds those for the set in use.
 #pragma once
 
-#include "math/bfloat16.h"
+#include "math/cell_list.h"
+#include "math/types.h"
+#include "params/columns.h"
 #include "params/recurrent.h"
 #include "params/softmax.h"
 
 namespace seqkern::cpu {
 
 template <class T>
+struct RecurrentKernels {
+  void (*forward)(const RecurrentForwardParams<T>&);
+  void (*backward)(const RecurrentBackwardParams<T>&);
+};
+
+// T is float, double or math::BFloat16. The recurrent kernels of BFloat16 are there only where the CPU has products of bfloat16
+// (others take the tensors as float32), those on columns not at all; such pointers are null.
+template <class T>
 struct KernelTable {
-  void (*lstm_forward)(const RecurrentForwardParams<T>&);
-  void (*lstm_backward)(const RecurrentBackwardParams<T>&);
+  RecurrentKernels<T> recurrent[math::kCellCount];  // by a cell's place in the list of cells
+  void (*gather_columns)(const ColumnsParams<T>&);
+  void (*scatter_columns)(const ColumnsParams<T>&);
   void (*softmax_loss)(const SoftmaxLossParams<T>&);
 };
 
-// The recurrent kernels take bfloat16 tensors as float32, so its table holds only the loss.
-template <>
-struct KernelTable<math::BFloat16> {
-  void (*softmax_loss)(const SoftmaxLossParams<math::BFloat16>&);
-};
-
-// T is float, double or math::BFloat16.
 template <class T>
 const KernelTable<T>& kernels();
 

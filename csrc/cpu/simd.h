@@ -1,9 +1,10 @@
-// SIMD vectors of float and double by the compiler's vector extensions.
+// SIMD vectors of float and double by the compiler's vector extensions, and of bfloat16 as they come from memory.
 //
 // Included by kernels_<isa>.cpp after the target pragma; everything lives in the namespace SEQKERN_ISA of that file, so the
-// three copies never mix. SEQKERN_VECTOR_BYTES tells the instruction sets apart (a target pragma does not define __AVX512F__
-// and the like before GCC 13). Arithmetic, comparison and broadcast of a scalar come from the language; this header adds
-// unaligned and partial memory access, reductions, transposition, and exp and tanh.
+// copies never mix. SEQKERN_VECTOR_BYTES tells the instruction sets apart, and SEQKERN_BFLOAT16_DOT the dot product of bfloat16
+// pairs (a target pragma does not define __AVX512F__ and the like before GCC 13). Arithmetic, comparison and broadcast of a
+// scalar come from the language; this header adds unaligned and partial memory access, conversion, reductions, transposition, and
+// exp and tanh.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "math/primitives.h"
+#include "math/types.h"
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
@@ -78,6 +80,92 @@ SEQKERN_INLINE void store_partial(T* p, Vec<T> v, int n) {
 #endif
 }
 
+// bfloat16 values as many as a vector has float32 lanes, and the lanes as integers.
+typedef uint16_t Half16 __attribute__((vector_size(kVectorBytes / 2)));
+typedef uint32_t Word32 __attribute__((vector_size(kVectorBytes)));
+
+SEQKERN_INLINE Half16 load_half(const math::BFloat16* p, int n) {
+  Half16 v{};
+  if (n == kLanes<float>)
+    std::memcpy(&v, p, sizeof(v));
+  else
+#if SEQKERN_VECTOR_BYTES == 64
+    v = (Half16)_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), p);
+#else
+    std::memcpy(&v, p, sizeof(uint16_t) * static_cast<size_t>(n));
+#endif
+  return v;
+}
+
+SEQKERN_INLINE void store_half(math::BFloat16* p, Half16 v, int n) {
+  if (n == kLanes<float>)
+    std::memcpy(p, &v, sizeof(v));
+  else
+#if SEQKERN_VECTOR_BYTES == 64
+    _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << n) - 1), (__m256i)v);
+#else
+    std::memcpy(p, &v, sizeof(uint16_t) * static_cast<size_t>(n));
+#endif
+}
+
+// Two bfloat16 values, the first in the lower half.
+using Pair = int32_t;
+
+SEQKERN_INLINE Pair load_pair(const math::BFloat16* p) {
+  Pair pair;
+  std::memcpy(&pair, p, sizeof(pair));
+  return pair;
+}
+
+// The first n of 2 * lanes values; the rest reads as zero.
+SEQKERN_INLINE Vec<Pair> load_pairs(const math::BFloat16* p, int n) {
+  Vec<Pair> v{};
+  if (n == 2 * kLanes<Pair>)
+    std::memcpy(&v, p, sizeof(v));
+  else
+#if SEQKERN_VECTOR_BYTES == 64
+    v = (Vec<Pair>)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p);
+#else
+    std::memcpy(&v, p, sizeof(uint16_t) * static_cast<size_t>(n));
+#endif
+  return v;
+}
+
+SEQKERN_INLINE Vec<Pair> make_pairs(Half16 first, Half16 second) {
+  return (Vec<Pair>)(__builtin_convertvector(first, Word32) | __builtin_convertvector(second, Word32) << 16);
+}
+
+#if SEQKERN_BFLOAT16_DOT
+// sum + a.first * b.first + a.second * b.second. Denormal values count as zero.
+SEQKERN_INLINE Float dot_pairs(Float sum, Vec<Pair> a, Vec<Pair> b) {
+  return (Float)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+#endif
+
+// The first n values (0 < n <= lanes of Sum<T>) of tensors of any type, in the type they are summed in; the rest as in
+// load_partial and store_partial.
+template <class T>
+SEQKERN_INLINE Vec<math::Sum<T>> load_sum(const T* p, int n) {
+  return load_partial(p, n);
+}
+
+template <class T>
+SEQKERN_INLINE void store_sum(T* p, Vec<math::Sum<T>> v, int n) {
+  store_partial(p, v, n);
+}
+
+SEQKERN_INLINE Float load_sum(const math::BFloat16* p, int n) {
+  return (Float)(__builtin_convertvector(load_half(p, n), Word32) << 16);
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+SEQKERN_INLINE void store_sum(math::BFloat16* p, Float v, int n) {
+  const Word32 bits = (Word32)v;
+  Word32 rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  rounded = v == v ? rounded : (bits >> 16) | 0x40;
+  store_half(p, __builtin_convertvector(rounded, Half16), n);
+}
+
 template <class V>
 SEQKERN_INLINE V max(V a, V b) {
   return a > b ? a : b;
@@ -124,7 +212,7 @@ SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
 }  // namespace seqkern::cpu::SEQKERN_ISA
 
 // Vector overloads of math/primitives.h, in the namespace of the templates that call them. The vector types, and so the
-// overloads, differ between the ISAs.
+// overloads, differ between vector widths.
 namespace seqkern::math {
 
 // exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial in r; within 1 ulp of the exact value. Overflows to
@@ -145,12 +233,29 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
   p = p * r + 1.6666665e-1f;
   p = p * r + 5.0e-1f;
   p = p * r * r + r + 1.0f;
+#if SEQKERN_VECTOR_BYTES == 64
+  return (Float)_mm512_maskz_scalef_ps(0xFFFF, (__m512)p, (__m512)n);
+#else
   // 2^n in two factors, so that n may pass the exponent range of one.
   const Int whole = (Int)shifted - 0x4B400000;
   const Int half = whole >> 1;
   const Float scale_a = (Float)((half + 127) << 23);
   const Float scale_b = (Float)((whole - half + 127) << 23);
   return p * scale_a * scale_b;
+#endif
+}
+
+// 1 / x for x > 0; where a division is slow, an estimate and a step of Newton's method, within 2 ulp. Results below the normal
+// numbers may be zero.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float reciprocal(cpu::SEQKERN_ISA::Float x) {
+  using namespace cpu::SEQKERN_ISA;
+#if SEQKERN_VECTOR_BYTES == 64
+  const Float estimate = (Float)_mm512_maskz_rcp14_ps(0xFFFF, (__m512)x);
+  const Float refined = estimate + estimate * (1.0f - x * estimate);
+  return x > 3e38f ? Float{} : refined;  // infinity times its estimate, zero, is NaN
+#else
+  return 1.0f / x;
+#endif
 }
 
 // tanh by an odd polynomial near zero (where 1 - 2 / (exp(2x) + 1) would cancel) and by exp elsewhere; within 2 ulp of the exact
@@ -164,7 +269,7 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float tanh_value(cpu::SEQKERN_ISA::Float x) {
   p = p * square + 1.33314422036e-1f;
   p = p * square - 3.33332819422e-1f;
   const Float near = p * square * x + x;
-  const Float tail = 1.0f - 2.0f / (exp_value(magnitude + magnitude) + 1.0f);
+  const Float tail = 1.0f - 2.0f * reciprocal(exp_value(magnitude + magnitude) + 1.0f);
   const Float far = x < 0.0f ? -tail : tail;
   return magnitude < 0.625f ? near : far;
 }
@@ -174,6 +279,8 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Double exp_value(cpu::SEQKERN_ISA::Double x) {
   for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::exp(x[i]);
   return x;
 }
+
+SEQKERN_INLINE cpu::SEQKERN_ISA::Double reciprocal(cpu::SEQKERN_ISA::Double x) { return 1.0 / x; }
 
 SEQKERN_INLINE cpu::SEQKERN_ISA::Double tanh_value(cpu::SEQKERN_ISA::Double x) {
   for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::tanh(x[i]);

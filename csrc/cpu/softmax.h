@@ -8,51 +8,17 @@
 
 #include "cpu/parallel.h"
 #include "cpu/simd.h"
-#include "math/bfloat16.h"
+#include "math/types.h"
 #include "params/softmax.h"
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
-template <class T>
-struct SumOf {
-  using type = T;
-};
-template <>
-struct SumOf<math::BFloat16> {
-  using type = float;
-};
-
-// Vectors of a row, converted from and to the stored type. n: valid lanes; the others read as `fill`.
-template <class T>
-SEQKERN_INLINE Vec<T> load_row(const T* p, int n, T fill) {
-  Vec<T> v = load_partial(p, n);
-  for (int i = n; i < kLanes<T>; ++i) v[i] = fill;
+// The first n values of a row as they are summed; the other lanes read as `fill`.
+template <class T, class S = math::Sum<T>>
+SEQKERN_INLINE Vec<S> load_row(const T* p, int n, S fill) {
+  Vec<S> v = load_sum(p, n);
+  for (int i = n; i < kLanes<S>; ++i) v[i] = fill;
   return v;
-}
-
-template <class T>
-SEQKERN_INLINE void store_row(T* p, Vec<T> v, int n) {
-  store_partial(p, v, n);
-}
-
-typedef uint16_t Half16 __attribute__((vector_size(kVectorBytes / 2)));
-typedef uint32_t Word32 __attribute__((vector_size(kVectorBytes)));
-
-SEQKERN_INLINE Float load_row(const math::BFloat16* p, int n, float fill) {
-  Half16 bits{};
-  std::memcpy(&bits, p, sizeof(uint16_t) * static_cast<size_t>(n));
-  Float v = (Float)(__builtin_convertvector(bits, Word32) << 16);
-  for (int i = n; i < kLanes<float>; ++i) v[i] = fill;
-  return v;
-}
-
-// Rounds to nearest, ties to even; NaN stays NaN.
-SEQKERN_INLINE void store_row(math::BFloat16* p, Float v, int n) {
-  const Word32 bits = (Word32)v;
-  Word32 rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  rounded = v == v ? rounded : (bits >> 16) | 0x40;
-  const Half16 half = __builtin_convertvector(rounded, Half16);
-  std::memcpy(p, &half, sizeof(uint16_t) * static_cast<size_t>(n));
 }
 
 // Calls body(vector, first column, valid lanes) over a row.
@@ -78,7 +44,7 @@ S row_max(const T* row, int64_t classes) {
 
 template <class T>
 void softmax_loss(const SoftmaxLossParams<T>& p) {
-  using S = typename SumOf<T>::type;
+  using S = math::Sum<T>;
   int64_t count = 0;
   for (int64_t r = 0; r < p.rows; ++r) count += p.target[r] != p.ignore_index;
   const S scale = count ? S(1) / static_cast<S>(count) : S(0);
@@ -103,7 +69,7 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
           const Vec<S> e = math::exp_value(x - peak);
           sums += e;
           if constexpr (std::is_same_v<T, S>)
-            if (d_row) store_row(d_row + v + i, e, n);
+            if (d_row) store_sum(d_row + v + i, e, n);
         });
         sum += static_cast<double>(reduce_sum<S>(sums));
       }
@@ -113,12 +79,12 @@ void softmax_loss(const SoftmaxLossParams<T>& p) {
       if (!d_row) continue;
       const S factor = scale / static_cast<S>(sum);
       if constexpr (std::is_same_v<T, S>)
-        for_each_vector(d_row, p.classes, kNone, [&](Vec<S> e, int64_t v, int n) { store_row(d_row + v, e * factor, n); });
+        for_each_vector(d_row, p.classes, kNone, [&](Vec<S> e, int64_t v, int n) { store_sum(d_row + v, e * factor, n); });
       else
         for_each_vector(row, p.classes, kNone,
-                        [&](Vec<S> x, int64_t v, int n) { store_row(d_row + v, math::exp_value(x - peak) * factor, n); });
+                        [&](Vec<S> x, int64_t v, int n) { store_sum(d_row + v, math::exp_value(x - peak) * factor, n); });
       const S at_target = std::exp(target_value[0] - peak) * factor - scale;
-      store_row(d_row + p.target[r], broadcast(at_target), 1);
+      store_sum(d_row + p.target[r], broadcast(at_target), 1);
     }
   });
   double total = 0;

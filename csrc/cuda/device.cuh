@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cuda/types.h"
+#include "math/types.h"
 
 #define SEQKERN_DEVICE __device__ __forceinline__
 // A kernel that is launched with at most so many threads a block.
@@ -22,6 +22,9 @@
 #define SEQKERN_PRAGMA(text) _Pragma(#text)
 
 namespace seqkern::cuda {
+
+using math::Float16;
+using math::Sum;
 
 // --- places of threads: blocks lie in a grid of two dimensions, threads of a block in one ---
 

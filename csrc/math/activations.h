@@ -10,7 +10,7 @@ namespace seqkern::math {
 // 1 / (1 + exp(-x)); saturates to 0 and 1 without overflow, since exp may reach infinity.
 template <class V>
 SEQKERN_HD V sigmoid(V x) {
-  return 1 / (1 + exp_value(-x));
+  return reciprocal(1 + exp_value(-x));
 }
 
 // Derivatives by the value y of the activation.

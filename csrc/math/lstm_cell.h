@@ -1,45 +1,71 @@
-// The LSTM cell: the pointwise part of one step, forward and backward.
+// The LSTM cell, and the LSTM with peephole connections.
 //
 //   i = sigmoid(a_i)   f = sigmoid(a_f)   g = tanh(a_g)   o = sigmoid(a_o)
 //   c = f * c_prev + i * g                h = o * tanh(c)
 //
-// a = W_ih x + b_ih + W_hh h_prev + b_hh, gates in torch.nn.LSTM's order i, f, g, o.
-// Source: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; torch.nn.LSTM's documentation.
-//
-// V is float, double or a SIMD vector of them (math/activations.h).
+// Gates in torch.nn.LSTM's order i, f, g, o. With peepholes p_i * c_prev, p_f * c_prev and p_o * c are added to a_i, a_f and a_o.
+// Sources: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; peepholes of Gers and Schmidhuber 2000.
 #pragma once
 
-#include "math/activations.h"
+#include "math/cell.h"
 
 namespace seqkern::math {
 
-struct LstmCell {
-  static constexpr int kGates = 4;
-
-  // gates: pre-activations in, activations out (what backward needs). Returns h; c is the new cell state.
+template <bool peephole>
+struct LstmCellOf : CellTraits<4, Candidate::joined, true, peephole ? 3 : 0> {
   template <class V>
-  static SEQKERN_HD V forward(V (&gates)[kGates], V c_prev, V& c) {
-    gates[0] = sigmoid(gates[0]);
-    gates[1] = sigmoid(gates[1]);
-    gates[2] = tanh_value(gates[2]);
-    gates[3] = sigmoid(gates[3]);
-    c = gates[1] * c_prev + gates[0] * gates[2];
-    return gates[3] * tanh_value(c);
+  static SEQKERN_HD V update(V (&s)[4], V c_prev, [[maybe_unused]] const V* w) {
+    if constexpr (peephole) {
+      s[0] += w[0] * c_prev;
+      s[1] += w[1] * c_prev;
+    }
+    s[0] = sigmoid(s[0]);
+    s[1] = sigmoid(s[1]);
+    s[2] = tanh_value(s[2]);
+    return cell_state(s, c_prev);
   }
 
-  // gates: activations in, gradients of the pre-activations out.
-  // dh: gradient of h. dc: gradient of c from the next step in, gradient of c_prev out.
   template <class V>
-  static SEQKERN_HD void backward(V (&gates)[kGates], V c_prev, V c, V dh, V& dc) {
-    const V i = gates[0], f = gates[1], g = gates[2], o = gates[3];
-    const V tanh_c = tanh_value(c);
-    dc += dh * o * tanh_slope(tanh_c);
-    gates[0] = dc * g * sigmoid_slope(i);
-    gates[1] = dc * c_prev * sigmoid_slope(f);
-    gates[2] = dc * i * tanh_slope(g);
-    gates[3] = dh * tanh_c * sigmoid_slope(o);
-    dc *= f;
+  static SEQKERN_HD V cell_state(const V (&s)[4], V c_prev) {
+    return s[1] * c_prev + s[0] * s[2];
+  }
+
+  template <class V>
+  static SEQKERN_HD V output(V (&s)[4], [[maybe_unused]] V c, V shown, [[maybe_unused]] const V* w) {
+    if constexpr (peephole) s[3] += w[2] * c;
+    s[3] = sigmoid(s[3]);
+    return s[3] * tanh_value(shown);
+  }
+
+  template <class V>
+  static SEQKERN_HD void backward_output(const V (&s)[4], [[maybe_unused]] V c, V shown, V dh, [[maybe_unused]] const V* w,
+                                         V (&d)[4], [[maybe_unused]] V& dc, V& d_shown, [[maybe_unused]] V* dw) {
+    const V tanh_c = tanh_value(shown);
+    d[3] = dh * tanh_c * sigmoid_slope(s[3]);
+    d_shown = dh * s[3] * tanh_slope(tanh_c);
+    if constexpr (peephole) {
+      dc += d[3] * w[2];
+      dw[2] = d[3] * c;
+    }
+  }
+
+  template <class V>
+  static SEQKERN_HD V backward_update(const V (&s)[4], V c_prev, V dc, [[maybe_unused]] const V* w, V (&d)[4],
+                                      [[maybe_unused]] V* dw) {
+    d[0] = dc * s[2] * sigmoid_slope(s[0]);
+    d[1] = dc * c_prev * sigmoid_slope(s[1]);
+    d[2] = dc * s[0] * tanh_slope(s[2]);
+    V dc_prev = dc * s[1];
+    if constexpr (peephole) {
+      dc_prev += d[0] * w[0] + d[1] * w[1];
+      dw[0] = d[0] * c_prev;
+      dw[1] = d[1] * c_prev;
+    }
+    return dc_prev;
   }
 };
+
+using LstmCell = LstmCellOf<false>;
+using PeepholeLstmCell = LstmCellOf<true>;
 
 }  // namespace seqkern::math

@@ -19,6 +19,6 @@ void refuse_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys, to
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seqkern, Autograd, m) {
-  for (const char* name : {"lstm_forward", "lstm_backward", "time_softmax_loss"})
+  for (const char* name : {"recurrent_forward", "recurrent_backward", "gather_columns", "scatter_columns", "time_softmax_loss"})
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_autograd>());
 }

@@ -7,7 +7,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "cuda/types.h"
+#include "math/types.h"
 
 namespace seqkern::ops {
 
@@ -38,7 +38,7 @@ void for_dtype(at::ScalarType dtype, const Body& body) {
   if (dtype == at::kFloat) body(float());
   if (dtype == at::kDouble) body(double());
   if (dtype == at::kBFloat16) body(math::BFloat16());
-  if (dtype == at::kHalf) body(cuda::Float16());
+  if (dtype == at::kHalf) body(math::Float16());
 }
 
 // The elements of a contiguous tensor, of which T is a name; null for an undefined one.

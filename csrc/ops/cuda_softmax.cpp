@@ -23,7 +23,7 @@ std::tuple<Tensor, Tensor> time_softmax_loss_cuda(const Tensor& logits, const Te
   const Tensor d_logits = with_gradient ? at::empty(x.sizes(), x.options()) : at::empty({0}, x.options());
   for_dtype(x.scalar_type(), [&](auto tag) {
     using T = decltype(tag);
-    using S = cuda::Sum<T>;
+    using S = math::Sum<T>;
     SoftmaxLossCudaParams<T, S> p{};
     p.rows = rows;
     p.classes = classes;

@@ -1,184 +1,206 @@
-// The recurrent ops: schemas, checks, and the CPU implementation. The autograd formula is in seqkern/functional/recurrent.py.
+// The recurrent ops: schemas, and the CPU implementation. The autograd formula is in seqkern/functional.
 #include "ops/recurrent.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 
 #include "cpu/kernels.h"
 
 namespace seqkern::ops {
 
-RecurrentShape check_recurrent(int64_t gates, const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-                               const Tensor& weight_hh) {
-  TORCH_CHECK_TYPE(input.is_floating_point(), "input has dtype ", input.scalar_type(), ", expected a floating-point dtype");
-  TORCH_CHECK_VALUE(input.dim() == 3, "input has shape ", input.sizes(), ", expected 3 dimensions (T, N, D)");
-  TORCH_CHECK_VALUE(weight_hh.dim() == 2 && weight_hh.size(0) == gates * weight_hh.size(1), "weight_hh has shape ",
-                    weight_hh.sizes(), ", expected (", gates, " * H, H)");
-  const RecurrentShape shape{input.size(0), input.size(1), input.size(2), weight_hh.size(1)};
-  check_shape(weight_ih, "weight_ih", {gates * shape.hidden_size, shape.input_size}, "(gates * H, D)");
-  check_shape(h_0, "h_0", {shape.batch, shape.hidden_size}, "(N, H)");
-  check_shape(c_0, "c_0", {shape.batch, shape.hidden_size}, "(N, H)");
-  check_like(weight_ih, "weight_ih", input, "input");
-  check_like(weight_hh, "weight_hh", input, "input");
-  check_like(h_0, "h_0", input, "input");
-  check_like(c_0, "c_0", input, "input");
-  return shape;
-}
-
-void check_bias(const MaybeTensor& bias, const char* name, int64_t rows, const Tensor& input) {
-  if (!bias) return;
-  check_shape(*bias, name, {rows}, "(gates * H)");
-  check_like(*bias, name, input, "input");
-}
-
-void check_recurrent_backward(int64_t gate_count, const RecurrentSaved& saved, const RecurrentOutputGradients& gradients) {
-  const RecurrentShape shape = check_recurrent(gate_count, saved.input, saved.h_0, saved.c_0, saved.weight_ih, saved.weight_hh);
-  const auto [T, N, D, H] = shape;
-  check_shape(saved.output, "output", {T, N, H}, "(T, N, H)");
-  check_shape(saved.gates, "gates", {T, N, gate_count * H}, "(T, N, gates * H)");
-  check_shape(saved.cells, "cells", {T, N, H}, "(T, N, H)");
-  check_like(saved.output, "output", saved.input, "input");
-  const auto sums = accumulate_type(saved.input.scalar_type());
-  TORCH_CHECK_TYPE(saved.gates.scalar_type() == sums && saved.cells.scalar_type() == sums,
-                   "gates and cells must be as forward kept them, of dtype ", sums);
-  const auto check_gradient = [&](const MaybeTensor& gradient, const char* name, at::IntArrayRef sizes, const char* meaning) {
-    if (!gradient) return;
-    check_shape(*gradient, name, sizes, meaning);
-    check_like(*gradient, name, saved.input, "input");
-  };
-  check_gradient(gradients.output, "d_output", {T, N, H}, "(T, N, H)");
-  check_gradient(gradients.h_n, "d_h_n", {N, H}, "(N, H)");
-  check_gradient(gradients.c_n, "d_c_n", {N, H}, "(N, H)");
-}
-
 namespace {
 
-constexpr int64_t kLstmGates = 4;
+// The types that the kernels compute in. bfloat16 tensors are taken as float32 where the CPU has no products of them.
+template <class T>
+constexpr at::ScalarType kType = at::kFloat;
+template <>
+constexpr at::ScalarType kType<double> = at::kDouble;
+template <>
+constexpr at::ScalarType kType<math::BFloat16> = at::kBFloat16;
 
-void check_cpu_dtype(const Tensor& input) {
-  const auto type = input.scalar_type();
+// Calls body(T()) with the type for tensors of `type`.
+template <class Body>
+void for_dtype(at::ScalarType type, const Body& body) {
+  if (type == at::kDouble)
+    body(double());
+  else if (type == at::kBFloat16 && cpu::kernels<math::BFloat16>().recurrent[0].forward)
+    body(math::BFloat16());
+  else
+    body(float());
+}
+
+// The elements of a tensor; not null, which stands for an absent tensor, if there are none.
+template <class T>
+T* elements(const Tensor& tensor) {
+  static T none{};
+  return tensor.numel() ? static_cast<T*>(const_cast<void*>(tensor.const_data_ptr())) : &none;
+}
+
+template <class T>
+T* result_pointer(const Tensor& tensor) {
+  return tensor.defined() ? elements<T>(tensor) : nullptr;
+}
+
+// Pointers into tensors as the kernels take them, contiguous and of their type; keeps the tensors alive as long.
+class Pointers {
+ public:
+  template <class T>
+  const T* get(const MaybeTensor& tensor) {
+    return tensor ? elements<T>(hold(tensor->to(kType<T>).contiguous())) : nullptr;
+  }
+  template <class T>
+  const T* as_is(const MaybeTensor& tensor) {
+    return tensor ? elements<T>(hold(tensor->contiguous())) : nullptr;
+  }
+
+ private:
+  const Tensor& hold(Tensor tensor) {
+    held_[count_] = std::move(tensor);
+    return held_[count_++];
+  }
+  Tensor held_[32];
+  int count_ = 0;
+};
+
+template <class T>
+void set_params(RecurrentParams<T>& p, const RecurrentShape& s, const RecurrentArguments& a, Pointers& pointers) {
+  p.steps = s.steps;
+  p.batch = s.batch;
+  p.input_size = s.input_size;
+  p.hidden_size = s.hidden_size;
+  p.state_size = s.state_size;
+  p.heads = s.heads;
+  p.reverse = a.reverse;
+  p.reset_to_initial = a.reset_to_initial;
+  p.threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  p.input = pointers.get<T>(a.input);
+  p.h_0 = pointers.get<T>(a.h_0);
+  p.c_0 = pointers.get<T>(a.c_0);
+  p.weight_ih = pointers.get<T>(a.weight_ih);
+  p.weight_hh = pointers.get<T>(a.weight_hh);
+  p.bias_ih = pointers.get<T>(a.bias_ih);
+  p.bias_hh = pointers.get<T>(a.bias_hh);
+  p.weight_cell = pointers.get<T>(a.weight_cell);
+  p.weight_hr = pointers.get<T>(a.weight_hr);
+  p.norm_hh = pointers.get<T>(a.norm_hh);
+  p.norm_c = pointers.get<T>(a.norm_c);
+  p.norm_c_bias = pointers.get<T>(a.norm_c_bias);
+  p.lengths = pointers.as_is<int64_t>(a.lengths);
+  p.resets = pointers.as_is<bool>(a.resets);
+  p.recurrent_mask = pointers.get<T>(a.recurrent_mask);
+  p.zoneout_h = pointers.get<T>(a.zoneout_h);
+  p.zoneout_c = pointers.get<T>(a.zoneout_c);
+}
+
+// What only the values can tell, on the CPU.
+void check_values(const RecurrentShape& s, const RecurrentArguments& a) {
+  const auto type = a.input.scalar_type();
   TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kBFloat16, "input has dtype ", type,
                    ", expected float32, float64 or bfloat16 on the CPU");
+  if (!a.lengths) return;
+  const Tensor lengths = a.lengths->contiguous();
+  const int64_t* length = lengths.const_data_ptr<int64_t>();
+  for (int64_t n = 0; n < s.batch; ++n)
+    TORCH_CHECK_VALUE(length[n] >= 0 && length[n] <= s.steps, "lengths[", n, "] is ", length[n], ", expected 0 to T = ", s.steps);
 }
 
-// A tensor as the kernels take it: contiguous, and float32 in place of bfloat16.
-Tensor for_kernel(const Tensor& tensor) { return tensor.to(accumulate_type(tensor.scalar_type())).contiguous(); }
-Tensor for_kernel(const MaybeTensor& tensor) { return tensor ? for_kernel(*tensor) : Tensor(); }
-
-template <class T>
-T* pointer(const Tensor& tensor) {
-  return tensor.defined() ? tensor.data_ptr<T>() : nullptr;
+ForwardResult forward_cpu(const RecurrentShape& s, const RecurrentArguments& a, bool keep_cells, bool keep) {
+  check_values(s, a);
+  const auto type = a.input.scalar_type();
+  const auto sums = a.input.options().dtype(accumulate_type(type));
+  const int64_t T = s.steps, N = s.batch, KH = s.heads * s.hidden_size, KR = s.heads * s.state_size;
+  // Outputs of an op must not be the same tensor, not even an empty one.
+  const auto none = [&] { return at::empty({0}, sums); };
+  Tensor output, h_n;
+  const Tensor c_n = s.info.has_cell ? at::empty({N, KH}, sums) : none();
+  const Tensor cells = keep_cells ? at::empty({T, N, KH}, sums) : none();
+  const Tensor kept = keep ? at::empty({T, N, s.kept_size}, sums) : none();
+  for_dtype(type, [&](auto tag) {
+    using V = decltype(tag);
+    using S = math::Sum<V>;
+    output = at::empty({T, N, KR}, sums.dtype(kType<V>));
+    h_n = at::empty({N, KR}, sums.dtype(kType<V>));
+    Pointers pointers;
+    RecurrentForwardParams<V> p{};
+    set_params(p, s, a, pointers);
+    p.output = elements<V>(output);
+    p.h_n = elements<V>(h_n);
+    p.c_n = s.info.has_cell ? elements<S>(c_n) : nullptr;
+    p.cells = keep_cells ? elements<S>(cells) : nullptr;
+    p.kept = keep ? elements<S>(kept) : nullptr;
+    cpu::kernels<V>().recurrent[s.cell].forward(p);
+  });
+  return {output.to(type), h_n.to(type), c_n.to(type), cells, kept};
 }
 
-RecurrentSizes sizes_of(const RecurrentShape& shape, bool reverse) {
-  const int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  return {shape.steps, shape.batch, shape.input_size, shape.hidden_size, reverse, threads};
+BackwardResult backward_cpu(const RecurrentShape& s, const RecurrentArguments& a, const RecurrentOutputs& outputs,
+                            const RecurrentOutputGradients& gradients, const RecurrentWanted& wanted) {
+  check_values(s, a);
+  const auto type = a.input.scalar_type();
+  const auto sums = a.input.options().dtype(accumulate_type(type));
+  const auto like = [&](const MaybeTensor& tensor) { return tensor ? at::empty(tensor->sizes(), sums) : Tensor(); };
+  const auto weight_like = [&](const MaybeTensor& tensor) { return wanted.weight_gradients ? like(tensor) : Tensor(); };
+  Tensor d_input, d_h_0 = like(a.h_0), d_c_0 = like(a.c_0), d_weight_ih = weight_like(a.weight_ih),
+                  d_weight_hh = weight_like(a.weight_hh), d_bias_ih = weight_like(a.bias_ih), d_bias_hh = weight_like(a.bias_hh),
+                  d_weight_cell = weight_like(a.weight_cell), d_weight_hr = weight_like(a.weight_hr),
+                  d_norm_hh = weight_like(a.norm_hh), d_norm_c = weight_like(a.norm_c),
+                  d_norm_c_bias = weight_like(a.norm_c_bias);
+  for_dtype(type, [&](auto tag) {
+    using V = decltype(tag);
+    using S = math::Sum<V>;
+    if (wanted.input_gradient) d_input = at::empty(a.input.sizes(), sums.dtype(kType<V>));
+    Pointers pointers;
+    RecurrentBackwardParams<V> p{};
+    set_params(p, s, a, pointers);
+    p.output = pointers.get<V>(outputs.output);
+    p.cells = s.info.has_cell ? pointers.get<S>(outputs.cells) : nullptr;
+    p.kept = wanted.recompute == 0 ? pointers.get<S>(outputs.kept) : nullptr;
+    p.recompute = wanted.recompute;
+    p.d_output = pointers.get<V>(gradients.output);
+    p.d_h_n = pointers.get<V>(gradients.h_n);
+    p.d_c_n = pointers.get<V>(gradients.c_n);
+    p.d_cells = pointers.get<S>(gradients.cells);
+    p.d_input = result_pointer<V>(d_input);
+    p.d_h_0 = result_pointer<S>(d_h_0);
+    p.d_c_0 = result_pointer<S>(d_c_0);
+    p.d_weight_ih = result_pointer<S>(d_weight_ih);
+    p.d_weight_hh = result_pointer<S>(d_weight_hh);
+    p.d_bias_ih = result_pointer<S>(d_bias_ih);
+    p.d_bias_hh = result_pointer<S>(d_bias_hh);
+    p.d_weight_cell = result_pointer<S>(d_weight_cell);
+    p.d_weight_hr = result_pointer<S>(d_weight_hr);
+    p.d_norm_hh = result_pointer<S>(d_norm_hh);
+    p.d_norm_c = result_pointer<S>(d_norm_c);
+    p.d_norm_c_bias = result_pointer<S>(d_norm_c_bias);
+    cpu::kernels<V>().recurrent[s.cell].backward(p);
+  });
+  const auto back = [type](const Tensor& tensor) { return tensor.defined() ? tensor.to(type) : tensor; };
+  return {back(d_input),   back(d_h_0),         back(d_c_0),       back(d_weight_ih), back(d_weight_hh), back(d_bias_ih),
+          back(d_bias_hh), back(d_weight_cell), back(d_weight_hr), back(d_norm_hh),   back(d_norm_c),    back(d_norm_c_bias)};
 }
 
-template <class T>
-void run_forward(const RecurrentSizes& sizes, const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-                 const Tensor& weight_hh, const Tensor& bias_ih, const Tensor& bias_hh, const Tensor& output, const Tensor& h_n,
-                 const Tensor& c_n, const Tensor& gates, const Tensor& cells) {
-  RecurrentForwardParams<T> p{sizes,
-                              pointer<T>(input),
-                              pointer<T>(h_0),
-                              pointer<T>(c_0),
-                              pointer<T>(weight_ih),
-                              pointer<T>(weight_hh),
-                              pointer<T>(bias_ih),
-                              pointer<T>(bias_hh),
-                              pointer<T>(output),
-                              pointer<T>(h_n),
-                              pointer<T>(c_n),
-                              pointer<T>(gates),
-                              pointer<T>(cells)};
-  cpu::kernels<T>().lstm_forward(p);
-}
-
-ForwardResult lstm_forward_cpu(const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-                               const Tensor& weight_hh, const MaybeTensor& bias_ih, const MaybeTensor& bias_hh, bool reverse,
-                               bool keep) {
-  const RecurrentShape shape = check_recurrent(kLstmGates, input, h_0, c_0, weight_ih, weight_hh);
-  const auto [T, N, D, H] = shape;
-  check_bias(bias_ih, "bias_ih", kLstmGates * H, input);
-  check_bias(bias_hh, "bias_hh", kLstmGates * H, input);
-  check_cpu_dtype(input);
-  const auto type = input.scalar_type();
-  const auto options = input.options().dtype(accumulate_type(type));
-  const Tensor output = at::empty({T, N, H}, options), h_n = at::empty({N, H}, options), c_n = at::empty({N, H}, options);
-  const Tensor gates = keep ? at::empty({T, N, kLstmGates * H}, options) : Tensor();
-  const Tensor cells = keep ? at::empty({T, N, H}, options) : Tensor();
-  const auto run = type == at::kDouble ? run_forward<double> : run_forward<float>;
-  run(sizes_of(shape, reverse), for_kernel(input), for_kernel(h_0), for_kernel(c_0), for_kernel(weight_ih), for_kernel(weight_hh),
-      for_kernel(bias_ih), for_kernel(bias_hh), output, h_n, c_n, gates, cells);
-  const auto kept = [&](const Tensor& tensor) { return keep ? tensor : at::empty({0}, options); };
-  return {output.to(type), h_n.to(type), c_n.to(type), kept(gates), kept(cells)};
-}
-
-template <class T>
-void run_backward(const RecurrentSizes& sizes, const RecurrentSaved& saved, const RecurrentOutputGradients& gradients,
-                  const BackwardResult& results) {
-  const Tensor input = for_kernel(saved.input), h_0 = for_kernel(saved.h_0), c_0 = for_kernel(saved.c_0),
-               weight_ih = for_kernel(saved.weight_ih), weight_hh = for_kernel(saved.weight_hh),
-               output = for_kernel(saved.output), gates = saved.gates.contiguous(), cells = saved.cells.contiguous(),
-               d_output = for_kernel(gradients.output), d_h_n = for_kernel(gradients.h_n), d_c_n = for_kernel(gradients.c_n);
-  RecurrentBackwardParams<T> p{sizes,
-                               pointer<T>(input),
-                               pointer<T>(h_0),
-                               pointer<T>(c_0),
-                               pointer<T>(weight_ih),
-                               pointer<T>(weight_hh),
-                               pointer<T>(output),
-                               pointer<T>(gates),
-                               pointer<T>(cells),
-                               pointer<T>(d_output),
-                               pointer<T>(d_h_n),
-                               pointer<T>(d_c_n),
-                               pointer<T>(std::get<0>(results)),
-                               pointer<T>(std::get<1>(results)),
-                               pointer<T>(std::get<2>(results)),
-                               pointer<T>(std::get<3>(results)),
-                               pointer<T>(std::get<4>(results)),
-                               pointer<T>(std::get<5>(results))};
-  cpu::kernels<T>().lstm_backward(p);
-}
-
-BackwardResult lstm_backward_cpu(const MaybeTensor& d_output, const MaybeTensor& d_h_n, const MaybeTensor& d_c_n,
-                                 const Tensor& input, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-                                 const Tensor& weight_hh, const Tensor& output, const Tensor& gates, const Tensor& cells,
-                                 bool reverse) {
-  const RecurrentSaved saved{input, h_0, c_0, weight_ih, weight_hh, output, gates, cells};
-  const RecurrentOutputGradients gradients{d_output, d_h_n, d_c_n};
-  check_recurrent_backward(kLstmGates, saved, gradients);
-  check_cpu_dtype(input);
-  const auto type = input.scalar_type();
-  const auto options = input.options().dtype(accumulate_type(type));
-  const auto like = [&](const Tensor& tensor) { return at::empty(tensor.sizes(), options); };
-  BackwardResult results{like(input),     like(h_0),       like(c_0),
-                         like(weight_ih), like(weight_hh), at::empty({weight_hh.size(0)}, options)};
-  const RecurrentSizes sizes = sizes_of({input.size(0), input.size(1), input.size(2), weight_hh.size(1)}, reverse);
-  (type == at::kDouble ? run_backward<double> : run_backward<float>)(sizes, saved, gradients, results);
-  return std::apply([&](const auto&... result) { return BackwardResult{result.to(type)...}; }, results);
-}
+#define SEQKERN_RECURRENT_SCHEMA                                                                                    \
+  "Tensor input, Tensor? h_0, Tensor? c_0, Tensor? weight_ih, Tensor weight_hh, Tensor? bias_ih, "                  \
+  "Tensor? bias_hh, Tensor? weight_cell, Tensor? weight_hr, Tensor? norm_hh, Tensor? norm_c, Tensor? norm_c_bias, " \
+  "Tensor? lengths, Tensor? resets, Tensor? recurrent_mask, Tensor? zoneout_h, Tensor? zoneout_c, "
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(seqkern, m) {
-  m.def(
-      "lstm_forward(Tensor input, Tensor h_0, Tensor c_0, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
-      "Tensor? bias_hh, bool reverse, bool keep) "
-      "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
-      {at::Tag::pt2_compliant_tag});
-  m.def(
-      "lstm_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor input, Tensor h_0, Tensor c_0, "
-      "Tensor weight_ih, Tensor weight_hh, Tensor output, Tensor gates, Tensor cells, bool reverse) "
-      "-> (Tensor d_input, Tensor d_h_0, Tensor d_c_0, Tensor d_weight_ih, Tensor d_weight_hh, Tensor d_bias)",
-      {at::Tag::pt2_compliant_tag});
+  m.def("recurrent_forward(str cell, " SEQKERN_RECURRENT_SCHEMA
+        "bool reset_to_initial, bool reverse, bool keep_cells, bool keep) "
+        "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor cells, Tensor kept)",
+        {at::Tag::pt2_compliant_tag});
+  m.def("recurrent_backward(str cell, Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor? d_cells, " SEQKERN_RECURRENT_SCHEMA
+        "Tensor output, Tensor cells, Tensor kept, bool reset_to_initial, bool reverse, int recompute, bool input_gradient, "
+        "bool weight_gradients) "
+        "-> (Tensor d_input, Tensor d_h_0, Tensor d_c_0, Tensor d_weight_ih, Tensor d_weight_hh, Tensor d_bias_ih, "
+        "Tensor d_bias_hh, Tensor d_weight_cell, Tensor d_weight_hr, Tensor d_norm_hh, Tensor d_norm_c, Tensor d_norm_c_bias)",
+        {at::Tag::pt2_compliant_tag});
 }
 
 TORCH_LIBRARY_IMPL(seqkern, CPU, m) {
-  m.impl("lstm_forward", lstm_forward_cpu);
-  m.impl("lstm_backward", lstm_backward_cpu);
+  m.impl("recurrent_forward", recurrent_forward_op<forward_cpu>);
+  m.impl("recurrent_backward", recurrent_backward_op<backward_cpu>);
 }
 
 }  // namespace seqkern::ops

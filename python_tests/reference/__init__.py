@@ -1,6 +1,12 @@
 """NumPy reference layers: the oracle of every kernel, and a text to learn the kernels from.
 
-Everything is float64, written for reading, and free of torch. The conventions of all layers:
+Everything is float64, written for reading, and free of torch.
+
+`RecurrentReference` is the definition of every recurrent cell and option. It takes torch's arrays,
+by the arguments of `seqkern.functional.recurrent`; its cells are in `cells`, its steps in
+`recurrence`, and what it differentiates is a `Variable`, whose gradient is added to.
+
+The other layers are a textbook's network, piece by piece. Their conventions:
 
 - Rows are samples. An affine map is `x @ W + b`, a recurrent one `x @ Wx + h @ Wh + b`.
 - Shapes are spelled N (batch), T (time steps), D (input size), H (hidden size), V (vocabulary).
@@ -15,16 +21,24 @@ Everything is float64, written for reading, and free of torch. The conventions o
 
 from . import mapping
 from .affine import TimeAffine
+from .cells import CELLS
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
+from .layer_norm import LayerNorm
 from .numerical import numerical_gradient
 from .recurrent import LSTM, RNN, TimeLSTM, TimeRNN
+from .sequence import RecurrentReference, RecurrentResult
 from .softmax import SoftmaxWithLoss, TimeSoftmaxWithLoss
+from .variable import Variable
 
 __all__ = [
+    "CELLS",
     "LSTM",
     "RNN",
     "Embedding",
+    "LayerNorm",
+    "RecurrentReference",
+    "RecurrentResult",
     "SoftmaxWithLoss",
     "TimeAffine",
     "TimeDropout",
@@ -32,6 +46,7 @@ __all__ = [
     "TimeLSTM",
     "TimeRNN",
     "TimeSoftmaxWithLoss",
+    "Variable",
     "mapping",
     "numerical_gradient",
 ]

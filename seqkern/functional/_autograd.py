@@ -1,6 +1,7 @@
 """What the autograd formulas of every family share."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -8,14 +9,19 @@ from torch import Tensor
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
     """Whether autograd would record an operation on these tensors."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 def autocast(tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     """Cast floating-point tensors (float64 apart) as autocast asks for, differentiably."""
+    if not torch._C._is_any_autocast_enabled():
+        return tensors
     device_type = next(t for t in tensors if t is not None).device.type
-    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
-    if not available or not torch.is_autocast_enabled(device_type):
+    if not autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
 
@@ -25,6 +31,32 @@ def autocast(tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         return tensor.to(dtype)
 
     return [cast(t) for t in tensors]
+
+
+def autocast_enabled(device_type: str) -> bool:
+    """Whether autocast is in force; it never is for the meta device, which has none."""
+    available = torch.amp.is_autocast_available(device_type)
+    return available and torch.is_autocast_enabled(device_type)
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[None]:
+    """Keep autocast from casting what a composite computes."""
+    if not autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
+def distinct(tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Make aliases of tensors that are there twice: torch.compile takes none twice."""
+    seen: list[Tensor] = []
+    found: list[Tensor | None] = []
+    for tensor in tensors:
+        if tensor is not None and any(tensor is other for other in seen):
+            tensor = tensor.view_as(tensor)
+        elif tensor is not None:
+            seen.append(tensor)
+        found.append(tensor)
+    return found
 
 
 def transforms_active() -> bool:

@@ -38,7 +38,7 @@ class Rnnlm(torch.nn.Module):
     tied : bool
         Whether the linear layer uses the embedding's matrix (Press and Wolf, 2017); needs D = H.
     backend : str
-        "seqkern", or "torch" to build the same model on torch.nn.LSTM.
+        "seqkern", or "torch" to build the same model on torch.nn's layers.
 
     Raises
     ------
@@ -144,8 +144,6 @@ class BetterRnnlm(Rnnlm):
 class SimpleRnnlm(Rnnlm):
     """Rnnlm with a tanh RNN for the LSTM.
 
-    seqkern has no fused RNN layer yet: both backends are torch.nn.RNN.
-
     Examples
     --------
     >>> model = SimpleRnnlm(vocab_size=50)
@@ -156,7 +154,7 @@ class SimpleRnnlm(Rnnlm):
 
     @staticmethod
     def _recurrent(backend: str) -> Callable[..., torch.nn.RNNBase]:
-        return torch.nn.RNN
+        return nn.RNN if backend == "seqkern" else torch.nn.RNN
 
 
 MODELS: dict[str, type[Rnnlm]] = {

@@ -10,14 +10,17 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cuda/types.h"
 #include "cuda_runtime_api.h"
+#include "math/types.h"
 
 #define SEQKERN_DEVICE inline
 #define SEQKERN_KERNEL(max_threads) void
 #define SEQKERN_UNROLL(turns)
 
 namespace seqkern::cuda {
+
+using math::Float16;
+using math::Sum;
 
 struct Grid {
   int64_t x, y;

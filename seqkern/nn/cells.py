@@ -1,0 +1,256 @@
+"""RNNCell, LSTMCell and GRUCell: one step of the layers, drop-in replacements of torch.nn's."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seqkern.functional.recurrent import recurrent
+from seqkern.nn.layers import check_nonlinearity
+from seqkern.nn.recurrent import State, state_tuple
+
+
+class RecurrentCell(nn.RNNCellBase):
+    """Base of the cells, not derived from torch.nn's."""
+
+    has_cells: ClassVar[bool] = False
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell in :func:`seqkern.functional.recurrent`."""
+        raise NotImplementedError
+
+    def _step(self, input: Tensor, hx: State | None) -> tuple[Tensor, ...]:
+        """Return the states after one step, (N, H) or (H)."""
+        batched = input.dim() == 2
+        if not (batched or input.dim() == 1) or input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input has shape {tuple(input.shape)}, "
+                f"expected (batch, {self.input_size}) or ({self.input_size},)"
+            )
+        if not batched:
+            input = input.unsqueeze(0)
+        h_0 = c_0 = None
+        if hx is not None:
+            h_0, *rest = self._states(hx, input.shape[0], batched)
+            c_0 = rest[0] if rest else None
+        _, h_1, c_1, _ = recurrent(
+            self.cell,
+            input.unsqueeze(0),
+            h_0,
+            c_0,
+            self.weight_ih,
+            self.weight_hh,
+            self.bias_ih,
+            self.bias_hh,
+        )
+        found = (h_1,) if c_1 is None else (h_1, c_1)
+        return found if batched else tuple(state.squeeze(0) for state in found)
+
+    def _states(self, hx: State, batch: int, batched: bool) -> list[Tensor]:
+        """Return (h_0,) or (h_0, c_0), each (N, H)."""
+        expected = (batch, self.hidden_size) if batched else (self.hidden_size,)
+        found = []
+        for name, state in zip(("h_0", "c_0"), state_tuple(hx, self.has_cells), strict=False):
+            if state.shape != expected:
+                raise ValueError(
+                    f"{name} has shape {tuple(state.shape)}, expected {expected} = "
+                    f"({'batch, ' if batched else ''}hidden_size)"
+                )
+            found.append(state if batched else state.unsqueeze(0))
+        return found
+
+
+class RNNCell(RecurrentCell):
+    """One step of Elman's RNN: a drop-in replacement of torch.nn.RNNCell.
+
+    Parameters
+    ----------
+    input_size, hidden_size
+        D and H, numbers of features.
+    bias
+        Whether there are biases b_ih and b_hh.
+    nonlinearity
+        "tanh" or "relu".
+    device, dtype
+        Of the parameters: float32, float64 or bfloat16; on CUDA float16 too.
+
+    Raises
+    ------
+    ValueError
+        If there is no such nonlinearity.
+
+    Examples
+    --------
+    >>> import torch, seqkern
+    >>> seqkern.nn.RNNCell(3, 5)(torch.randn(2, 3)).shape
+    torch.Size([2, 5])
+    """
+
+    nonlinearity: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_nonlinearity(nonlinearity)
+        super().__init__(input_size, hidden_size, bias, 1, device=device, dtype=dtype)
+        self.nonlinearity = nonlinearity
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell in :func:`seqkern.functional.recurrent`."""
+        return "rnn_tanh" if self.nonlinearity == "tanh" else "rnn_relu"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take one step.
+
+        Parameters
+        ----------
+        input
+            (N, D), or (D) without a batch.
+        hx
+            (N, H), or (H): the hidden state. Zeros if None.
+
+        Returns
+        -------
+        Tensor
+            The hidden state after the step, of the shape of ``hx``.
+
+        Raises
+        ------
+        TypeError
+            If dtypes are unsupported or differ.
+        ValueError
+            If shapes or devices do not fit together.
+        """
+        return self._step(input, hx)[0]
+
+
+class GRUCell(RecurrentCell):
+    """One step of a GRU: a drop-in replacement of torch.nn.GRUCell.
+
+    Parameters
+    ----------
+    input_size, hidden_size
+        D and H, numbers of features.
+    bias
+        Whether there are biases b_ih and b_hh.
+    device, dtype
+        Of the parameters: float32, float64 or bfloat16; on CUDA float16 too.
+
+    Examples
+    --------
+    >>> import torch, seqkern
+    >>> seqkern.nn.GRUCell(3, 5)(torch.randn(2, 3)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, 3, device=device, dtype=dtype)
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell in :func:`seqkern.functional.recurrent`."""
+        return "gru"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take one step.
+
+        Parameters
+        ----------
+        input
+            (N, D), or (D) without a batch.
+        hx
+            (N, H), or (H): the hidden state. Zeros if None.
+
+        Returns
+        -------
+        Tensor
+            The hidden state after the step, of the shape of ``hx``.
+
+        Raises
+        ------
+        TypeError
+            If dtypes are unsupported or differ.
+        ValueError
+            If shapes or devices do not fit together.
+        """
+        return self._step(input, hx)[0]
+
+
+class LSTMCell(RecurrentCell):
+    """One step of an LSTM: a drop-in replacement of torch.nn.LSTMCell.
+
+    Parameters
+    ----------
+    input_size, hidden_size
+        D and H, numbers of features.
+    bias
+        Whether there are biases b_ih and b_hh.
+    device, dtype
+        Of the parameters: float32, float64 or bfloat16; on CUDA float16 too.
+
+    Examples
+    --------
+    >>> import torch, seqkern
+    >>> h, c = seqkern.nn.LSTMCell(3, 5)(torch.randn(2, 3))
+    >>> h.shape, c.shape
+    (torch.Size([2, 5]), torch.Size([2, 5]))
+    """
+
+    has_cells = True
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, 4, device=device, dtype=dtype)
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell in :func:`seqkern.functional.recurrent`."""
+        return "lstm"
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step.
+
+        Parameters
+        ----------
+        input
+            (N, D), or (D) without a batch.
+        hx
+            Hidden and cell state, each (N, H), or (H). Zeros if None.
+
+        Returns
+        -------
+        tuple of Tensor
+            Both states after the step, of the shapes of ``hx``.
+
+        Raises
+        ------
+        TypeError
+            If dtypes are unsupported or differ.
+        ValueError
+            If shapes or devices do not fit together.
+        """
+        h_1, c_1 = self._step(input, hx)
+        return h_1, c_1
