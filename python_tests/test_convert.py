@@ -1,4 +1,4 @@
-"""seqkern.nn.convert and revert: torch.nn's recurrent layers become seqkern's in place, and back."""
+"""seqkern.nn.convert and revert: recurrent layers of torch.nn become seqkern's, and back."""
 
 import copy
 

@@ -65,7 +65,9 @@ def test_bfloat16_layer_returns_bfloat16_close_to_float32(kind: str) -> None:
     x, hx = draw(theirs, T, N)
     expected = results(theirs, x, hx)
     halves = [state.bfloat16() for state in states(hx)]
-    actual = results(ours.bfloat16(), x.bfloat16(), tuple(halves) if len(halves) == 2 else halves[0])
+    actual = results(
+        ours.bfloat16(), x.bfloat16(), tuple(halves) if len(halves) == 2 else halves[0]
+    )
     for name, found in actual.items():
         assert found.dtype == torch.bfloat16
         difference = torch.linalg.vector_norm(found - expected[name])

@@ -83,7 +83,9 @@ def test_compiled_token_ids_and_inner_states_equal_eager() -> None:
 
 def test_packed_sequences_between_compiled_parts_equal_eager() -> None:
     layer = make("gru", D, H)
-    packed = pack_padded_sequence(torch.randn(T, N, D), torch.tensor([2, 5, 1]), enforce_sorted=False)
+    packed = pack_padded_sequence(
+        torch.randn(T, N, D), torch.tensor([2, 5, 1]), enforce_sorted=False
+    )
     compiled = torch.compile(layer, backend="aot_eager")
     torch.testing.assert_close(compiled(packed), layer(packed))
 

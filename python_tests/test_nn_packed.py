@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from nn_layers import KINDS, assert_close, assert_same, draw, draw_state, make, pair, results, states
+from nn_layers import (
+    KINDS,
+    assert_close,
+    assert_same,
+    draw,
+    draw_state,
+    make,
+    pair,
+    results,
+    states,
+)
 
 T, N, D, H = 6, 5, 4, 7
 LENGTHS = torch.tensor([4, 6, 1, 3, 6])
@@ -155,9 +165,7 @@ def test_lengths_of_other_layouts(kind: str) -> None:
         (torch.full((N,), -1), ValueError, "^lengths"),
     ],
 )
-def test_bad_lengths_are_refused(
-    lengths: Tensor, expected: type[Exception], message: str
-) -> None:
+def test_bad_lengths_are_refused(lengths: Tensor, expected: type[Exception], message: str) -> None:
     with pytest.raises(expected, match=message):
         make("lstm", D, H)(torch.randn(T, N, D), lengths=lengths)
 

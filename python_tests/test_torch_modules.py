@@ -1,4 +1,4 @@
-"""The module inputs that the torch wheel tests its own RNN, GRU, LSTM and cells with, on seqkern's."""
+"""The inputs that the torch wheel carries for RNN, GRU, LSTM and cells, given to seqkern's."""
 
 from collections.abc import Iterator
 from typing import Any

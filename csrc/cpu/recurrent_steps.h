@@ -344,10 +344,10 @@ class RecurrentSteps {
   // Zoneout, and the new states to memory.
   void finish_cell(const math::CellState<Vec<S>>& previous, math::CellState<Vec<S>> state, int64_t zone, int valid, T* h_out,
                    S* c_out) const {
-    if (p_.zoneout_h) state.h += load_sum(p_.zoneout_h + zone, valid) * (previous.h - state.h);
+    if (p_.zoneout_h) state.h = math::zone_out(load_sum(p_.zoneout_h + zone, valid), previous.h, state.h);
     if (h_out) store_sum(h_out, state.h, valid);
     if constexpr (Cell::kHasCell) {
-      if (p_.zoneout_c) state.c += load_sum(p_.zoneout_c + zone, valid) * (previous.c - state.c);
+      if (p_.zoneout_c) state.c = math::zone_out(load_sum(p_.zoneout_c + zone, valid), previous.c, state.c);
       if (c_out) store_partial(c_out, state.c, valid);
     }
   }

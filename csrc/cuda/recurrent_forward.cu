@@ -83,12 +83,12 @@ struct Forward : CellRow<Cell, T> {
   SEQKERN_DEVICE void leave(int64_t j, math::CellState<S> state, [[maybe_unused]] const math::CellState<S>& previous) const {
     const int64_t u = this->unit(j);
     if constexpr (Cell::kHasCell) {
-      if (p.zoneout_c) state.c += to_sum(p.zoneout_c[u]) * (previous.c - state.c);
+      if (p.zoneout_c) state.c = math::zone_out(to_sum(p.zoneout_c[u]), previous.c, state.c);
       p.c[u] = state.c;
       if (p.cells) p.cells[u] = state.c;
     }
     if (p.cell_h) p.cell_h[u] = state.h;
-    if (p.zoneout_h) state.h += to_sum(p.zoneout_h[u]) * (h_prev(j) - state.h);
+    if (p.zoneout_h) state.h = math::zone_out(to_sum(p.zoneout_h[u]), h_prev(j), state.h);
     leave_h(j, state.h);
   }
 

@@ -60,6 +60,12 @@ struct CellState {
   V h, c;  // c: in cells that have one
 };
 
+// Zoneout: how much of the old value stays. Exact at 0 and 1. Source: Krueger et al. 2017.
+template <class V>
+SEQKERN_HD V zone_out(V factor, V old_value, V new_value) {
+  return factor * old_value + (1 - factor) * new_value;
+}
+
 // state: previous in, next out.
 template <class Cell, class V>
 SEQKERN_HD void cell_forward(V (&s)[Cell::kSlots], CellState<V>& state, const V* w) {

@@ -120,14 +120,15 @@ ForwardResult forward_cuda(const RecurrentShape& shape, const RecurrentArguments
   const CudaScope scope(arguments.input);
   const RecurrentLayer layer(shape, arguments);
   const int64_t T = layer.steps, N = layer.batch, KH = layer.heads * layer.hidden_size, KGH = layer.heads * layer.gate_size;
-  const Tensor none = at::empty({0}, layer.sums);
+  // Outputs of an op must not be the same tensor, not even an empty one.
+  const auto none = [&] { return at::empty({0}, layer.sums); };
   const Tensor output = at::empty({T, N, layer.heads * layer.state_size}, layer.options);
-  const Tensor cells = keep_cells ? at::empty({T, N, KH}, layer.sums) : none;
-  const Tensor memory = keep ? at::empty({T, N, layer.kept_size}, layer.sums) : none;
+  const Tensor cells = keep_cells ? at::empty({T, N, KH}, layer.sums) : none();
+  const Tensor memory = keep ? at::empty({T, N, layer.kept_size}, layer.sums) : none();
   const Tensor c = layer.info.has_cell ? copy_or_zeros(layer.c_0, {N, KH}, layer.sums) : Tensor();
 
   // Without `keep` the gates of some steps at a time are projected, into the same memory.
-  const int64_t step_bytes = std::max<int64_t>(1, N * KGH * static_cast<int64_t>(none.element_size()));
+  const int64_t step_bytes = std::max<int64_t>(1, N * KGH * static_cast<int64_t>(layer.sums.dtype().itemsize()));
   const int64_t chunk = keep ? T : std::min(T, std::max<int64_t>(1, kProjectionBytes / step_bytes));
   const RecurrentKept kept = keep ? RecurrentKept(layer, memory, T) : RecurrentKept();
   const Tensor gates = keep ? kept.slots : is_projected(layer) ? Tensor() : at::empty({chunk, N, KGH}, layer.sums);

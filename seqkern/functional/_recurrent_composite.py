@@ -177,9 +177,9 @@ def recurrent_composite(
             if projection is not None:
                 h_new = linear(h_new, projection.to(sums))
             if keep_h is not None:
-                h_new = h_new + keep_h[t] * (h_before - h_new)
+                h_new = keep_h[t] * h_before + (1 - keep_h[t]) * h_new
             if keep_c is not None:
-                c_new = c_new + keep_c[t] * (c_before - c_new)
+                c_new = keep_c[t] * c_before + (1 - keep_c[t]) * c_new
             h_new = h_new.to(dtype).to(sums)
             if taken is None:
                 h, c = h_new, c_new
