@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import layer_norm, one_hot
 
 from nn_layers import KINDS, assert_close, draw, make, results, states
@@ -110,11 +111,13 @@ def test_gru_with_the_reset_before_the_product_is_that_of_cho_et_al() -> None:
     torch.testing.assert_close(layer(x, h_0)[0], torch.stack(outputs))
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
-def test_heads_are_layers_side_by_side(kind: Any, bidirectional: bool) -> None:
-    layer = kind(D, H, heads=2, bidirectional=bidirectional, dtype=F64)
-    parts = [kind(D, H // 2, bidirectional=bidirectional, dtype=F64) for _ in range(2)]
+def test_heads_are_layers_side_by_side(kind: Any, bidirectional: bool, layer_norm: bool) -> None:
+    options = {"bidirectional": bidirectional, "layer_norm": layer_norm, "dtype": F64}
+    layer = randomised(kind(D, H, heads=2, **options))
+    parts = [kind(D, H // 2, **options) for _ in range(2)]
     for head, part in enumerate(parts):
         part.load_state_dict(
             {
@@ -199,6 +202,34 @@ def test_inner_states_have_gradients_and_what_is_not_asked_for_is_none() -> None
 def test_cells_of_a_layer_without_them_are_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match=rf"^return_cells: {kind.__name__} has no cell states"):
         kind(D, H)(torch.randn(T, N, D), return_cells=True)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@each_kind
+def test_recompute_keeps_less_and_gives_the_same_gradients(kind: str, bidirectional: bool) -> None:
+    plain = make(kind, D, H, bidirectional=bidirectional, dtype=F64)
+    x, hx = draw(plain, 50, N)
+
+    def kept(layer: Any) -> int:
+        """Return how many numbers a call keeps for backward."""
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            layer(x, hx)
+        return sum(sizes)
+
+    for interval in (1, 7, 50, 100):
+        layer = make(kind, D, H, bidirectional=bidirectional, dtype=F64, recompute=interval)
+        layer.load_state_dict(plain.state_dict())
+        assert_close(results(layer, x, hx), results(plain, x, hx))
+        assert kept(layer) < kept(plain)
 
 
 # --- options together ----------------------------------------------------------------------------
