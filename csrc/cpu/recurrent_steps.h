@@ -74,6 +74,7 @@ class RecurrentSteps {
         gated_(Blocks::kPhases == 2 ? p.batch * p.hidden_size : 0),
         cell_h_(p.weight_hr ? p.batch * p.hidden_size : 0),
         projected_(p.weight_hr ? p.batch * p.state_size : 0) {
+    if ((!runs || few_) && !p.norm_hh) return;
     blocks.input_rows(input_rows_.get());
     for (int phase = 0; phase < Blocks::kPhases; ++phase) blocks.hidden_rows(phase, hidden_rows(phase));
   }
@@ -91,14 +92,7 @@ class RecurrentSteps {
     }
     if (p_.weight_hr)
       pack_columns(weight_hr_, worker.part_of(weight_hr_.panels()), [&](int64_t j) { return p_.weight_hr + j * H; });
-    if (worker.thread != 0) return;
-    for (int64_t j = 0; j < round_to_lanes<S>(G * H); ++j) {
-      const int64_t row = input_row[std::min(j, G * H - 1)];
-      const bool hidden_part_apart = Cell::kCandidate == Candidate::apart && row >= (G - 1) * H;
-      bias_.get()[j] =
-          (p_.bias_ih ? value(p_.bias_ih[row]) : S(0)) + (p_.bias_hh && !hidden_part_apart ? value(p_.bias_hh[row]) : S(0));
-    }
-    for (int64_t u = 0; u < H; ++u) candidate_bias_.get()[u] = p_.bias_hh ? value(p_.bias_hh[(G - 1) * H + u]) : S(0);
+    if (worker.thread == 0) add_up_biases();
   }
 
   // slots[m] = input part of the pre-activations, with the biases, of `count` rows from first_row of the arrays: this worker's
@@ -198,6 +192,31 @@ class RecurrentSteps {
   static constexpr int64_t kInputPanel = kSlots == G ? kPanelVectors * kLanes<S> : Blocks::panel(G);
   static constexpr int kInputPanels =
       static_cast<int>(Blocks::columns(G) / kInputPanel > 0 ? Blocks::columns(G) / kInputPanel : 1);
+
+  void add_up_biases() const {
+    const int64_t H = p_.hidden_size;
+    S* to = bias_.get();
+    for (int64_t block = 0; block < blocks.count(); ++block)
+      for (int i = 0; i < G; ++i) {
+        const int gate = math::gate_of_input_slot<Cell>(i);
+        const bool with_hidden = p_.bias_hh && (Cell::kCandidate != Candidate::apart || gate != G - 1);
+        const int64_t first = gate * H + block * Blocks::kBlock, units = blocks.units(block);
+        for (int64_t u = 0; u < units; u += kLanesOfSum) {
+          const int valid = static_cast<int>(std::min<int64_t>(kLanesOfSum, units - u));
+          Vec<S> sum{};
+          if (p_.bias_ih) sum += load_sum(p_.bias_ih + first + u, valid);
+          if (with_hidden) sum += load_sum(p_.bias_hh + first + u, valid);
+          store_partial(to + u, sum, valid);
+        }
+        to += units;
+      }
+    std::fill(to, bias_.get() + round_to_lanes<S>(G * H), S(0));
+    if (Cell::kCandidate != Candidate::apart) return;
+    if (p_.bias_hh)
+      convert(p_.bias_hh + (G - 1) * H, H, candidate_bias_.get());
+    else
+      std::fill_n(candidate_bias_.get(), H, S(0));
+  }
 
   void project_few(Range part, int64_t count, const T* input, S* slots) const {
     const int64_t H = p_.hidden_size, D = p_.input_size;

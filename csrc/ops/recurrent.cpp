@@ -3,6 +3,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "cpu/kernels.h"
 
 namespace seqkern::ops {
@@ -45,11 +47,14 @@ class Pointers {
  public:
   template <class T>
   const T* get(const MaybeTensor& tensor) {
-    return tensor ? elements<T>(hold(tensor->to(kType<T>).contiguous())) : nullptr;
+    if (!tensor) return nullptr;
+    if (tensor->scalar_type() == kType<T> && tensor->is_contiguous()) return elements<T>(*tensor);  // without a call of torch's
+    return elements<T>(hold(tensor->to(kType<T>).contiguous()));
   }
   template <class T>
   const T* as_is(const MaybeTensor& tensor) {
-    return tensor ? elements<T>(hold(tensor->contiguous())) : nullptr;
+    if (!tensor) return nullptr;
+    return elements<T>(tensor->is_contiguous() ? *tensor : hold(tensor->contiguous()));
   }
 
  private:
@@ -61,6 +66,14 @@ class Pointers {
   int count_ = 0;
 };
 
+// As many threads as torch uses, but one for so little work that waking another takes longer.
+int threads_for(const RecurrentShape& s) {
+  constexpr int64_t kWorkOfThread = 1 << 18;  // products: some microseconds
+  const int64_t work = s.steps * s.batch * s.heads * s.gate_size * (s.input_size + s.state_size) / kWorkOfThread;
+  const int64_t most = at::in_parallel_region() ? 1 : at::get_num_threads();
+  return static_cast<int>(std::clamp<int64_t>(work, 1, most));
+}
+
 template <class T>
 void set_params(RecurrentParams<T>& p, const RecurrentShape& s, const RecurrentArguments& a, Pointers& pointers) {
   p.steps = s.steps;
@@ -71,7 +84,7 @@ void set_params(RecurrentParams<T>& p, const RecurrentShape& s, const RecurrentA
   p.heads = s.heads;
   p.reverse = a.reverse;
   p.reset_to_initial = a.reset_to_initial;
-  p.threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  p.threads = threads_for(s);
   p.input = pointers.get<T>(a.input);
   p.h_0 = pointers.get<T>(a.h_0);
   p.c_0 = pointers.get<T>(a.c_0);
@@ -129,7 +142,8 @@ ForwardResult forward_cpu(const RecurrentShape& s, const RecurrentArguments& a, 
     p.kept = keep ? elements<S>(kept) : nullptr;
     cpu::kernels<V>().recurrent[s.cell].forward(p);
   });
-  return {output.to(type), h_n.to(type), c_n.to(type), cells, kept};
+  const auto back = [type](const Tensor& tensor) { return tensor.scalar_type() == type ? tensor : tensor.to(type); };
+  return {back(output), back(h_n), back(c_n), cells, kept};
 }
 
 BackwardResult backward_cpu(const RecurrentShape& s, const RecurrentArguments& a, const RecurrentOutputs& outputs,
@@ -173,7 +187,9 @@ BackwardResult backward_cpu(const RecurrentShape& s, const RecurrentArguments& a
     p.d_norm_c_bias = result_pointer<S>(d_norm_c_bias);
     cpu::kernels<V>().recurrent[s.cell].backward(p);
   });
-  const auto back = [type](const Tensor& tensor) { return tensor.defined() ? tensor.to(type) : tensor; };
+  const auto back = [type](const Tensor& tensor) {
+    return !tensor.defined() || tensor.scalar_type() == type ? tensor : tensor.to(type);
+  };
   return {back(d_input),   back(d_h_0),         back(d_c_0),       back(d_weight_ih), back(d_weight_hh), back(d_bias_ih),
           back(d_bias_hh), back(d_weight_cell), back(d_weight_hr), back(d_norm_hh),   back(d_norm_c),    back(d_norm_c_bias)};
 }
