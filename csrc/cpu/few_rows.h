@@ -5,11 +5,9 @@
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
-// Whether a weight of `bytes` that `batch` rows meet in each of `steps` products is better read in place. Packing costs about as
-// much as reading it three times; afterwards one row streams a packed weight faster only from the second-level cache.
-inline bool few_rows(int64_t steps, int64_t batch, int64_t bytes) {
-  return steps * batch <= 4 || (batch == 1 && (steps <= 16 || bytes > (int64_t{1} << 20)));
-}
+// Whether weights that `batch` rows meet in each of `steps` products are better read in place. Packing costs about as much as
+// reading them three times; afterwards a packed weight streams better than rows of it do, by more the larger it is.
+inline bool few_rows(int64_t steps, int64_t batch) { return steps * batch <= 4 || (batch == 1 && steps <= 16); }
 
 // a . w[i] for each of the first `rows` (1 to lanes) rows of w [rows, K].
 template <class T>

@@ -27,7 +27,7 @@ class RecurrentBackward {
         R(p_.state_size),
         GH(G * H),
         chunk_(p_.recompute > 0 ? std::min(p_.recompute, p_.steps) : p_.steps),
-        few_(few_rows(p_.steps, N, GH * R * static_cast<int64_t>(sizeof(T)))),
+        few_(few_rows(p_.steps, N)),
         recurrence_(p_, p_.output, p_.cells, nullptr),
         steps_(p_, recurrence_, p_.recompute > 0),
         recomputed_(p_.recompute == 0 ? 0 : chunk_ * N * Kept<Cell, T>::size(p_)),
@@ -443,12 +443,25 @@ class RecurrentBackward {
         return recurrence_.taken(step, n) ? row_of(m, step, n) : zeros_.get();
       });
     };
-    if (p_.d_weight_ih) pack(input_, [&](int64_t m, int64_t, int64_t) { return p_.input + (before + m) * D; });
-    pack(h_prev_, [&](int64_t m, int64_t step, int64_t n) -> const T* {
-      if (!p_.recurrent_mask) return recurrence_.h(step, n);
-      HiddenInput<T>::copy_row(p_, recurrence_, step, n, copy_of(m));
-      return copy_of(m);
-    });
+    // Where every row is taken and comes after the one N rows before (or, in reverse, behind) it, no division is needed.
+    const bool plain = !recurrence_.uneven() && rows == chunk_ * N;
+    if (p_.d_weight_ih && plain)
+      pack_rows(input_, worker.part_of(rows), [&](int64_t m) { return p_.input + (before + m) * D; });
+    else if (p_.d_weight_ih)
+      pack(input_, [&](int64_t m, int64_t, int64_t) { return p_.input + (before + m) * D; });
+    if (plain && !p_.recurrent_mask) {
+      pack_rows(h_prev_, worker.part_of(rows), [&](int64_t m) {
+        const int64_t previous = before + m + (p_.reverse ? N : -N);
+        const bool first = previous < 0 || previous >= p_.steps * N;
+        return first ? recurrence_.h(0, (before + m) % N) : p_.output + previous * recurrence_.h_stride();
+      });
+    } else {
+      pack(h_prev_, [&](int64_t m, int64_t step, int64_t n) -> const T* {
+        if (!p_.recurrent_mask) return recurrence_.h(step, n);
+        HiddenInput<T>::copy_row(p_, recurrence_, step, n, copy_of(m));
+        return copy_of(m);
+      });
+    }
     if (kGated)
       pack(gated_, [&](int64_t m, int64_t step, int64_t n) -> const T* {
         HiddenInput<T>::copy_row(p_, recurrence_, step, n, copy_of(m));

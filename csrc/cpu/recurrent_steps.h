@@ -61,7 +61,7 @@ class RecurrentSteps {
       : blocks{p.hidden_size},
         p_(p),
         recurrence_(recurrence),
-        few_(few_rows(p.steps, p.batch, G * p.hidden_size * p.state_size * static_cast<int64_t>(sizeof(T)))),
+        few_(few_rows(p.steps, p.batch)),
         input_rows_(G * p.hidden_size),
         hidden_rows_(G * p.hidden_size),
         weight_ih_(runs && !few_ && p.weight_ih ? p.input_size : 0, G * p.hidden_size, kInputPanel),
