@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kHugePage = int64_t{1} << 21;
-constexpr int kSlots = 16;
+constexpr int64_t kSmall = int64_t{1} << 16;  // malloc's own lists serve smaller blocks without the operating system
+constexpr int kSlots = 32;
 constexpr int64_t kMostKept = int64_t{1} << 28;  // 256 MiB a thread
 
 // A block begins with its size, one cache line before the memory that is handed out.
@@ -21,7 +22,7 @@ void* allocate(int64_t size) {
   const int64_t whole = (size + unit - 1) / unit * unit;
   void* block = std::aligned_alloc(static_cast<size_t>(unit), static_cast<size_t>(whole));
   if (!block) throw std::bad_alloc();
-  if (unit == kHugePage) madvise(block, static_cast<size_t>(whole), MADV_HUGEPAGE);  // advice: failure changes nothing
+  prefer_huge_pages(block, whole);
   size_of(block) = whole;
   return block;
 }
@@ -47,6 +48,7 @@ class Cache {
 
   // Where there is no room, all kept blocks are freed: the sizes in use have changed.
   void keep(void* block) {
+    if (size_of(block) < kSmall) return std::free(block);
     if (count_ == kSlots || kept_ + size_of(block) > kMostKept) clear();
     if (size_of(block) > kMostKept) return std::free(block);
     blocks_[count_++] = block;
@@ -70,8 +72,15 @@ thread_local Cache cache;
 
 void* take_memory(int64_t bytes) {
   const int64_t size = bytes + kCacheLine;
-  void* block = cache.take(size);
+  void* block = size < kSmall ? nullptr : cache.take(size);
   return static_cast<char*>(block ? block : allocate(size)) + kCacheLine;
+}
+
+void prefer_huge_pages(void* memory, int64_t bytes) {
+  if (bytes < 2 * kHugePage) return;
+  const auto begin = reinterpret_cast<uintptr_t>(memory), page = static_cast<uintptr_t>(kHugePage);
+  const uintptr_t first = (begin + page - 1) / page * page, end = (begin + static_cast<uintptr_t>(bytes)) / page * page;
+  madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);  // advice: failure changes nothing
 }
 
 void return_memory(void* memory) { cache.keep(static_cast<char*>(memory) - kCacheLine); }

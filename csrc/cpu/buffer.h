@@ -10,6 +10,10 @@ namespace seqkern::cpu {
 void* take_memory(int64_t bytes);
 void return_memory(void* memory);
 
+// Asks for huge pages where the memory is large enough to gain by them: the first write to memory that is fresh from the
+// operating system then costs a twentieth.
+void prefer_huge_pages(void* memory, int64_t bytes);
+
 template <class T>
 class Buffer {
  public:

@@ -129,8 +129,9 @@ class Recurrence {
   int64_t length(int64_t n) const { return p_.lengths ? p_.lengths[n] : p_.steps; }
   bool taken(int64_t step, int64_t n) const { return !p_.lengths || row(step) < p_.lengths[n]; }
   bool is_last(int64_t step, int64_t n) const { return row(step) == (p_.reverse ? 0 : length(n) - 1); }
-  // Whether sequences differ in the steps that they take or begin at.
-  bool uneven() const { return p_.lengths || p_.resets; }
+  // Whether a step may enter some sequences with another state than the one after the step before, and others not. Lengths alone
+  // do not make it so: zeros stand wherever no step is taken.
+  bool uneven() const { return p_.resets || (p_.lengths && p_.reverse && (p_.h_0 || p_.c_0)); }
 
   // A step that is not taken enters with zeros.
   Entry entry(int64_t step, int64_t n) const {
@@ -158,11 +159,11 @@ class Recurrence {
   };
   Rows entering(int64_t step) const {
     if (uneven() || p_.batch == 0) return {};
-    const bool first = step == 0;
-    return {h(step, 0), first && !p_.h_0 ? 0 : h_stride(), cells_ || running_c_ ? c(step, 0) : nullptr,
-            !first   ? c_stride()
-            : p_.c_0 ? p_.hidden_size
-                     : 0};
+    if (step == 0)
+      return {p_.h_0 ? p_.h_0 : zero_h_.get(), p_.h_0 ? h_stride() : 0, p_.c_0 ? c_0_.get() : zero_c_.get(),
+              p_.c_0 ? p_.hidden_size : 0};
+    const int64_t row_before = row(step - 1) * p_.batch;
+    return {output_ + row_before * h_stride(), h_stride(), cells_ ? cells_ + row_before * c_stride() : running_c_, c_stride()};
   }
   // The final states of sequence n.
   const T* last_h(int64_t n) const {
@@ -194,6 +195,7 @@ struct Kept {
   S* deviation_h = nullptr;  // [rows]: 1 / deviation
   S* normed_c = nullptr;     // [rows, H]
   S* deviation_c = nullptr;  // [rows]
+  bool for_backward = true;  // else slots are working memory, which nobody reads after the step
 
   Kept() = default;
 

@@ -247,22 +247,21 @@ class RecurrentBackward {
     constexpr int kSums = kSlots + P, kFirst = kGated ? 1 : 0;
     Vec<S> sum[kSums];
     for (int i = kFirst; i < kSums; ++i) sum[i] = load_partial(sums + i * H + unit, valid);
-    const bool plain =
-        !recurrence_.uneven() && !p_.zoneout_h && !p_.zoneout_c && !p_.weight_hr && !p_.d_cells && step + 1 < p_.steps;
+    const bool plain = !recurrence_.uneven() && !p_.zoneout_h && !p_.zoneout_c && !p_.weight_hr && !p_.d_cells;
     const auto entering = recurrence_.entering(step);
     const T* const d_output = p_.d_output ? p_.d_output + recurrence_.row(step) * N * recurrence_.h_stride() + unit : nullptr;
     const int64_t h_stride = recurrence_.h_stride();
     const S* from = kept.slots + rows.begin * kSlots * H + steps_.blocks.at(block, 0) + u;
     T* to = d_slots + rows.begin * kSlots * H + unit;
     for (int64_t n = rows.begin; n < rows.end; ++n, from += kSlots * H, to += kSlots * H) {
-      if (!plain && !recurrence_.taken(step, n)) {
+      if (!recurrence_.taken(step, n)) {
         for (int i = 0; i < kSlots; ++i) store_sum(to + i * H, Vec<S>{}, valid);
         continue;
       }
       Vec<S> s[kSlots], d[kSlots]{}, dw[P + 1]{};
       for (int i = 0; i < kSlots; ++i) s[i] = load_partial(from + i * units, valid);
       math::CellState<Vec<S>> gradient{}, state{}, zoned{};
-      if (plain) {
+      if (plain && !recurrence_.is_last(step, n)) {
         gradient.h = load_partial(d_h_.get() + n * H + unit, valid);
         if (d_output) gradient.h += load_sum(d_output + n * h_stride, valid);
         if constexpr (Cell::kHasCell) {
@@ -443,9 +442,9 @@ class RecurrentBackward {
         return recurrence_.taken(step, n) ? row_of(m, step, n) : zeros_.get();
       });
     };
-    // Where every row is taken and comes after the one N rows before (or, in reverse, behind) it, no division is needed.
+    // Where every row comes after the one N rows before (or, in reverse, behind) it, and all are taken, no division is needed.
     const bool plain = !recurrence_.uneven() && rows == chunk_ * N;
-    if (p_.d_weight_ih && plain)
+    if (p_.d_weight_ih && plain && !p_.lengths)
       pack_rows(input_, worker.part_of(rows), [&](int64_t m) { return p_.input + (before + m) * D; });
     else if (p_.d_weight_ih)
       pack(input_, [&](int64_t m, int64_t, int64_t) { return p_.input + (before + m) * D; });

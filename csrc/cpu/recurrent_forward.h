@@ -42,6 +42,7 @@ class RecurrentForward {
       for (int64_t step = first; step < first + count; ++step) {
         const int64_t row = recurrence_.row(step);
         Kept<Cell, T> kept = p_.kept ? Kept<Cell, T>(p_, p_.kept, p_.steps * N).from(row * N, H) : Kept<Cell, T>{};
+        kept.for_backward = p_.kept;
         if (!p_.kept) kept.slots = slots + (row - first_row) * N * kSlots * H;
         steps_.run(worker, share, step, kept, out);
         share.wait(worker);

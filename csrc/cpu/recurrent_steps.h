@@ -25,14 +25,17 @@ struct HiddenInput {
   Buffer<T> copies;
 
   HiddenInput(const RecurrentParams<T>& p, const Recurrence<T>& recurrence, int64_t step, Range rows)
-      : data(recurrence.h(step, 0)),
-        stride(step == 0 && !p.h_0 ? 0 : recurrence.h_stride()),
-        zero(step == 0 && !p.h_0 && !recurrence.uneven()),
+      : zero(step == 0 && !p.h_0 && !recurrence.uneven()),
         copies(p.recurrent_mask || recurrence.uneven() ? p.batch * p.state_size : 0) {
-    if (!copies.get()) return;
-    for (int64_t n = rows.begin; n < rows.end; ++n) copy_row(p, recurrence, step, n, copies.get() + n * p.state_size);
-    data = copies.get();
-    stride = p.state_size;
+    if (copies.get()) {
+      for (int64_t n = rows.begin; n < rows.end; ++n) copy_row(p, recurrence, step, n, copies.get() + n * p.state_size);
+      data = copies.get();
+      stride = p.state_size;
+    } else {
+      const auto entering = recurrence.entering(step);
+      data = entering.h;
+      stride = entering.h_stride;
+    }
   }
 
   static void copy_row(const RecurrentParams<T>& p, const Recurrence<T>& recurrence, int64_t step, int64_t n, T* to) {
@@ -330,9 +333,9 @@ class RecurrentSteps {
     const int64_t h_step = p_.weight_hr ? H : recurrence_.h_stride(), c_step = recurrence_.c_stride();
     for (int64_t n = rows.begin; n < rows.end;
          ++n, slots += kSlots * H, h_out += h_out ? h_step : 0, c_out += c_out ? c_step : 0) {
-      if (uneven && !recurrence_.taken(step, n)) {
+      if (!recurrence_.taken(step, n)) {
         if (h_out) std::fill_n(h_out + first, units, T{});
-        if (out.cells) std::fill_n(c_out + first, units, S{});
+        if (out.cells || (c_out && p_.reverse)) std::fill_n(c_out + first, units, S{});  // c_n keeps the last state
         continue;
       }
       const T* const h_prev = !needs_h ? nullptr : (uneven ? recurrence_.h(step, n) : entering.h + n * entering.h_stride) + first;
@@ -347,7 +350,8 @@ class RecurrentSteps {
         if constexpr (Cell::kHasCell) state.c = load_partial(c_prev + u, valid);
         const math::CellState<Vec<S>> previous = state;
         math::cell_forward<Cell>(s, state, parameters(first + u, valid).w);
-        for (int i = 0; i < kSlots; ++i) store_partial(slots + i * units + u, s[i], valid);
+        if (kept.for_backward)
+          for (int i = 0; i < kSlots; ++i) store_partial(slots + i * units + u, s[i], valid);
         if (plain) {
           if (h_out) store_sum(h_out + first + u, state.h, valid);
           if (Cell::kHasCell && c_out) store_partial(c_out + first + u, state.c, valid);

@@ -166,10 +166,24 @@ SEQKERN_INLINE void store_sum(math::BFloat16* p, Float v, int n) {
   store_half(p, __builtin_convertvector(rounded, Half16), n);
 }
 
+// The greater and the lesser; b where one of them is NaN.
 template <class V>
 SEQKERN_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
+
+template <class V>
+SEQKERN_INLINE V min(V a, V b) {
+  return a < b ? a : b;
+}
+
+#if SEQKERN_VECTOR_BYTES == 64
+SEQKERN_INLINE Float max(Float a, Float b) { return (Float)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b); }
+SEQKERN_INLINE Float min(Float a, Float b) { return (Float)_mm512_maskz_min_ps(0xFFFF, (__m512)a, (__m512)b); }
+#elif SEQKERN_VECTOR_BYTES == 32
+SEQKERN_INLINE Float max(Float a, Float b) { return (Float)_mm256_max_ps((__m256)a, (__m256)b); }
+SEQKERN_INLINE Float min(Float a, Float b) { return (Float)_mm256_min_ps((__m256)a, (__m256)b); }
+#endif
 
 // Sum and maximum of all lanes, in a fixed order.
 template <class T>
@@ -215,16 +229,15 @@ SEQKERN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
 // overloads, differ between vector widths.
 namespace seqkern::math {
 
-// exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial in r; within 1 ulp of the exact value. Overflows to
-// infinity, underflows to zero through the denormals, keeps NaN.
-SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
+// exp(x) = 2^n (1 + q) with a whole n and |q| < 0.42, for |x| <= 110: x = n ln 2 + r, and a polynomial in r.
+struct ExpParts {
+  cpu::SEQKERN_ISA::Float n, q;
+};
+
+SEQKERN_INLINE ExpParts exp_parts(cpu::SEQKERN_ISA::Float x) {
   using namespace cpu::SEQKERN_ISA;
-  const Float low = broadcast(-110.0f), high = broadcast(110.0f);
-  x = x < low ? low : x;
-  x = x > high ? high : x;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-  const Float shifted = x * 1.44269504088896341f + kRound;
-  const Float n = shifted - kRound;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Float n = (x * 1.44269504088896341f + kRound) - kRound;
   Float r = x - n * 0.693145751953125f;
   r -= n * 1.42860677e-6f;
   Float p = 1.3981999e-3f + r * 1.9875691e-4f;
@@ -232,17 +245,29 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
   p = p * r + 4.1665796e-2f;
   p = p * r + 1.6666665e-1f;
   p = p * r + 5.0e-1f;
-  p = p * r * r + r + 1.0f;
+  return {n, p * (r * r) + r};
+}
+
+// x * 2^n for a whole n.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float scale(cpu::SEQKERN_ISA::Float x, cpu::SEQKERN_ISA::Float n) {
+  using namespace cpu::SEQKERN_ISA;
 #if SEQKERN_VECTOR_BYTES == 64
-  return (Float)_mm512_maskz_scalef_ps(0xFFFF, (__m512)p, (__m512)n);
+  return (Float)_mm512_maskz_scalef_ps(0xFFFF, (__m512)x, (__m512)n);
 #else
-  // 2^n in two factors, so that n may pass the exponent range of one.
-  const Int whole = (Int)shifted - 0x4B400000;
+  // In two factors, so that n may pass the exponent range of one.
+  const Int whole = __builtin_convertvector(n, Int);
   const Int half = whole >> 1;
   const Float scale_a = (Float)((half + 127) << 23);
   const Float scale_b = (Float)((whole - half + 127) << 23);
-  return p * scale_a * scale_b;
+  return x * scale_a * scale_b;
 #endif
+}
+
+// Within 1 ulp of the exact value. Overflows to infinity, underflows to zero through the denormals, keeps NaN.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float exp_value(cpu::SEQKERN_ISA::Float x) {
+  using namespace cpu::SEQKERN_ISA;
+  const ExpParts parts = exp_parts(min(broadcast(110.0f), max(broadcast(-110.0f), x)));
+  return scale(parts.q + 1.0f, parts.n);
 }
 
 // 1 / x for x > 0; where a division is slow, an estimate and a step of Newton's method, within 2 ulp. Results below the normal
@@ -258,20 +283,22 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float reciprocal(cpu::SEQKERN_ISA::Float x) {
 #endif
 }
 
-// tanh by an odd polynomial near zero (where 1 - 2 / (exp(2x) + 1) would cancel) and by exp elsewhere; within 2 ulp of the exact
-// value.
+// tanh(x) = e / (e + 2) with e = exp(2x) - 1 for x >= 0, and odd; within 2 ulp of the exact value. The quotient is corrected by
+// what remains of e, (e - 2 y) - e y, in which e + 2 is not rounded.
 SEQKERN_INLINE cpu::SEQKERN_ISA::Float tanh_value(cpu::SEQKERN_ISA::Float x) {
   using namespace cpu::SEQKERN_ISA;
-  const Float magnitude = x < 0.0f ? -x : x;
-  const Float square = x * x;
-  Float p = -5.70498872745e-3f * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const Float near = p * square * x + x;
-  const Float tail = 1.0f - 2.0f * reciprocal(exp_value(magnitude + magnitude) + 1.0f);
-  const Float far = x < 0.0f ? -tail : tail;
-  return magnitude < 0.625f ? near : far;
+  const Int sign = (Int)x & INT32_MIN;
+  const Float magnitude = min(broadcast(10.0f), (Float)((Int)x ^ sign));  // tanh(10) rounds to 1
+  const ExpParts parts = exp_parts(magnitude + magnitude);
+  const Float power = scale(broadcast(1.0f), parts.n);
+  const Float e = power * parts.q + (power - 1.0f);
+#if SEQKERN_VECTOR_BYTES == 64
+  const Float estimate = (Float)_mm512_maskz_rcp14_ps(0xFFFF, (__m512)(e + 2.0f));
+#else
+  const Float estimate = 1.0f / (e + 2.0f);
+#endif
+  const Float y = e * estimate;
+  return (Float)((Int)(y + ((e - 2.0f * y) - e * y) * estimate) | sign);
 }
 
 // float64 exists for gradient checks: exactness before speed.

@@ -2,11 +2,11 @@
 // autograd formula is in seqkern/functional/columns.py.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
 #include "ops/checks.h"
+#include "ops/cpu_tensor.h"
 #include "ops/recurrent.h"
 
 namespace seqkern::ops {
@@ -42,7 +42,7 @@ Tensor columns_cpu(bool gather, int64_t rows, int64_t columns, const Tensor& giv
   const Tensor ids = given_ids.contiguous();
   check_ids(ids, columns);
   const auto type = from.scalar_type(), sums = accumulate_type(type);
-  const Tensor source = from.to(sums).contiguous(), result = at::empty(result_sizes, source.options());
+  const Tensor source = from.to(sums).contiguous(), result = new_tensor(result_sizes, source.options());
   (sums == at::kDouble ? run<double> : run<float>)(gather, rows, columns, ids, source, result);
   return result.to(type);
 }

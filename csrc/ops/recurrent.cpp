@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cpu/kernels.h"
+#include "ops/cpu_tensor.h"
 
 namespace seqkern::ops {
 
@@ -68,7 +69,7 @@ class Pointers {
 
 // As many threads as torch uses, but one for so little work that waking another takes longer.
 int threads_for(const RecurrentShape& s) {
-  constexpr int64_t kWorkOfThread = 1 << 18;  // products: some microseconds
+  constexpr int64_t kWorkOfThread = 1 << 17;  // products: some microseconds
   const int64_t work = s.steps * s.batch * s.heads * s.gate_size * (s.input_size + s.state_size) / kWorkOfThread;
   const int64_t most = at::in_parallel_region() ? 1 : at::get_num_threads();
   return static_cast<int>(std::clamp<int64_t>(work, 1, most));
@@ -124,14 +125,14 @@ ForwardResult forward_cpu(const RecurrentShape& s, const RecurrentArguments& a, 
   // Outputs of an op must not be the same tensor, not even an empty one.
   const auto none = [&] { return at::empty({0}, sums); };
   Tensor output, h_n;
-  const Tensor c_n = s.info.has_cell ? at::empty({N, KH}, sums) : none();
-  const Tensor cells = keep_cells ? at::empty({T, N, KH}, sums) : none();
-  const Tensor kept = keep ? at::empty({T, N, s.kept_size}, sums) : none();
+  const Tensor c_n = s.info.has_cell ? new_tensor({N, KH}, sums) : none();
+  const Tensor cells = keep_cells ? new_tensor({T, N, KH}, sums) : none();
+  const Tensor kept = keep ? new_tensor({T, N, s.kept_size}, sums) : none();
   for_dtype(type, [&](auto tag) {
     using V = decltype(tag);
     using S = math::Sum<V>;
-    output = at::empty({T, N, KR}, sums.dtype(kType<V>));
-    h_n = at::empty({N, KR}, sums.dtype(kType<V>));
+    output = new_tensor({T, N, KR}, sums.dtype(kType<V>));
+    h_n = new_tensor({N, KR}, sums.dtype(kType<V>));
     Pointers pointers;
     RecurrentForwardParams<V> p{};
     set_params(p, s, a, pointers);
@@ -151,7 +152,7 @@ BackwardResult backward_cpu(const RecurrentShape& s, const RecurrentArguments& a
   check_values(s, a);
   const auto type = a.input.scalar_type();
   const auto sums = a.input.options().dtype(accumulate_type(type));
-  const auto like = [&](const MaybeTensor& tensor) { return tensor ? at::empty(tensor->sizes(), sums) : Tensor(); };
+  const auto like = [&](const MaybeTensor& tensor) { return tensor ? new_tensor(tensor->sizes(), sums) : Tensor(); };
   const auto weight_like = [&](const MaybeTensor& tensor) { return wanted.weight_gradients ? like(tensor) : Tensor(); };
   Tensor d_input, d_h_0 = like(a.h_0), d_c_0 = like(a.c_0), d_weight_ih = weight_like(a.weight_ih),
                   d_weight_hh = weight_like(a.weight_hh), d_bias_ih = weight_like(a.bias_ih), d_bias_hh = weight_like(a.bias_hh),
@@ -161,7 +162,7 @@ BackwardResult backward_cpu(const RecurrentShape& s, const RecurrentArguments& a
   for_dtype(type, [&](auto tag) {
     using V = decltype(tag);
     using S = math::Sum<V>;
-    if (wanted.input_gradient) d_input = at::empty(a.input.sizes(), sums.dtype(kType<V>));
+    if (wanted.input_gradient) d_input = new_tensor(a.input.sizes(), sums.dtype(kType<V>));
     Pointers pointers;
     RecurrentBackwardParams<V> p{};
     set_params(p, s, a, pointers);

@@ -7,6 +7,7 @@
 
 #include "cpu/kernels.h"
 #include "ops/checks.h"
+#include "ops/cpu_tensor.h"
 
 namespace seqkern::ops {
 
@@ -51,7 +52,7 @@ std::tuple<Tensor, Tensor> time_softmax_loss_cpu(const Tensor& logits, const Ten
   check_softmax_loss(logits, target);
   const auto type = logits.scalar_type();
   const Tensor x = logits.contiguous(), t = target.contiguous();
-  const Tensor d_logits = with_gradient ? at::empty(x.sizes(), x.options()) : Tensor();
+  const Tensor d_logits = with_gradient ? new_tensor(x.sizes(), x.options()) : Tensor();
   const Tensor loss = at::empty({}, x.options().dtype(softmax_loss_type(type)));
   if (type == at::kFloat)
     run<float, float>(x, t, ignore_index, loss, d_logits);

@@ -28,12 +28,18 @@ class RecurrentCell(nn.RNNCellBase):
                 f"input has shape {tuple(input.shape)}, "
                 f"expected (batch, {self.input_size}) or ({self.input_size},)"
             )
+        states = () if hx is None else state_tuple(hx, self.has_cells)
+        expected = (input.shape[0], self.hidden_size) if batched else (self.hidden_size,)
+        for name, state in zip(("h_0", "c_0"), states, strict=False):
+            if state.shape != expected:
+                raise ValueError(
+                    f"{name} has shape {tuple(state.shape)}, expected {expected} = "
+                    f"({'batch, ' if batched else ''}hidden_size)"
+                )
         if not batched:
             input = input.unsqueeze(0)
-        h_0 = c_0 = None
-        if hx is not None:
-            h_0, *rest = self._states(hx, input.shape[0], batched)
-            c_0 = rest[0] if rest else None
+            states = tuple(state.unsqueeze(0) for state in states)
+        h_0, c_0 = (*states, None, None)[:2]
         _, h_1, c_1, _ = recurrent(
             self.cell,
             input.unsqueeze(0),
@@ -46,19 +52,6 @@ class RecurrentCell(nn.RNNCellBase):
         )
         found = (h_1,) if c_1 is None else (h_1, c_1)
         return found if batched else tuple(state.squeeze(0) for state in found)
-
-    def _states(self, hx: State, batch: int, batched: bool) -> list[Tensor]:
-        """Return (h_0,) or (h_0, c_0), each (N, H)."""
-        expected = (batch, self.hidden_size) if batched else (self.hidden_size,)
-        found = []
-        for name, state in zip(("h_0", "c_0"), state_tuple(hx, self.has_cells), strict=False):
-            if state.shape != expected:
-                raise ValueError(
-                    f"{name} has shape {tuple(state.shape)}, expected {expected} = "
-                    f"({'batch, ' if batched else ''}hidden_size)"
-                )
-            found.append(state if batched else state.unsqueeze(0))
-        return found
 
 
 class RNNCell(RecurrentCell):
