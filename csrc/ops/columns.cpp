@@ -1,11 +1,11 @@
 // The ops on columns of a matrix: gather_columns, the product with one-hot vectors, and scatter_columns, its gradient. The
 // autograd formula is in seqkern/functional/columns.py.
+#include "ops/columns.h"
+
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
-#include "ops/checks.h"
 #include "ops/cpu_tensor.h"
 #include "ops/recurrent.h"
 
@@ -13,16 +13,13 @@ namespace seqkern::ops {
 
 namespace {
 
-void check_matrix(const Tensor& tensor, const char* name, const char* meaning) {
+void check_dtype(const Tensor& tensor, const char* name) {
   const auto type = tensor.scalar_type();
   TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kBFloat16, name, " has dtype ", type,
                    ", expected float32, float64 or bfloat16 on the CPU");
-  TORCH_CHECK_VALUE(tensor.dim() == 2, name, " has shape ", tensor.sizes(), ", expected 2 dimensions ", meaning);
 }
 
-void check_ids(const Tensor& ids, int64_t columns) {
-  TORCH_CHECK_TYPE(ids.scalar_type() == at::kLong, "ids has dtype ", ids.scalar_type(), ", expected Long");
-  TORCH_CHECK_VALUE(ids.dim() == 1, "ids has shape ", ids.sizes(), ", expected 1 dimension (M)");
+void check_range(const Tensor& ids, int64_t columns) {
   const int64_t* id = ids.const_data_ptr<int64_t>();
   for (int64_t m = 0; m < ids.size(0); ++m)
     TORCH_CHECK_INDEX(id[m] >= 0 && id[m] < columns, "ids[", m, "] is ", id[m], ", expected 0 to ", columns - 1);
@@ -40,7 +37,7 @@ void run(bool gather, int64_t rows, int64_t columns, const Tensor& ids, const Te
 Tensor columns_cpu(bool gather, int64_t rows, int64_t columns, const Tensor& given_ids, const Tensor& from,
                    at::IntArrayRef result_sizes) {
   const Tensor ids = given_ids.contiguous();
-  check_ids(ids, columns);
+  check_range(ids, columns);
   const auto type = from.scalar_type(), sums = accumulate_type(type);
   const Tensor source = from.to(sums).contiguous(), result = new_tensor(result_sizes, source.options());
   (sums == at::kDouble ? run<double> : run<float>)(gather, rows, columns, ids, source, result);
@@ -48,14 +45,14 @@ Tensor columns_cpu(bool gather, int64_t rows, int64_t columns, const Tensor& giv
 }
 
 Tensor gather_columns_cpu(const Tensor& weight, const Tensor& ids) {
-  check_matrix(weight, "weight", "(R, V)");
+  check_dtype(weight, "weight");
+  check_columns(weight, "weight", "(R, V)", ids);
   return columns_cpu(true, weight.size(0), weight.size(1), ids, weight, {ids.numel(), weight.size(0)});
 }
 
 Tensor scatter_columns_cpu(const Tensor& d, const Tensor& ids, int64_t columns) {
-  check_matrix(d, "d", "(M, R)");
-  TORCH_CHECK_VALUE(ids.dim() == 1 && d.size(0) == ids.size(0), "ids has shape ", ids.sizes(), ", expected [", d.size(0),
-                    "] = (M)");
+  check_dtype(d, "d");
+  check_scattered_columns(d, ids);
   return columns_cpu(false, d.size(1), columns, ids, d, {d.size(1), columns});
 }
 

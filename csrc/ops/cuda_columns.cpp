@@ -7,22 +7,15 @@
 #include <ATen/ops/where.h>
 
 #include "cuda/columns.h"
+#include "ops/columns.h"
 #include "ops/cuda_dispatch.h"
 #include "ops/recurrent.h"
 
 namespace seqkern::ops {
 namespace {
 
-void check_columns(const Tensor& matrix, const char* name, const char* meaning, const Tensor& ids) {
-  check_cuda_dtype(matrix, name);
-  TORCH_CHECK_VALUE(matrix.dim() == 2, name, " has shape ", matrix.sizes(), ", expected 2 dimensions ", meaning);
-  TORCH_CHECK_TYPE(ids.scalar_type() == at::kLong, "ids has dtype ", ids.scalar_type(), ", expected Long");
-  TORCH_CHECK_VALUE(ids.dim() == 1, "ids has shape ", ids.sizes(), ", expected 1 dimension (M)");
-  TORCH_CHECK_VALUE(ids.device() == matrix.device(), "ids is on ", ids.device(), ", expected ", matrix.device(), " as ", name,
-                    " is");
-}
-
 Tensor gather_columns_cuda(const Tensor& weight, const Tensor& ids) {
+  check_cuda_dtype(weight, "weight");
   check_columns(weight, "weight", "(R, V)", ids);
   const CudaScope scope(weight);
   const Tensor from = weight.contiguous(), at_columns = ids.contiguous();
@@ -43,8 +36,8 @@ Tensor gather_columns_cuda(const Tensor& weight, const Tensor& ids) {
 
 // ATen's gradient of an embedding: it sorts the indices, so that the sums have a fixed order.
 Tensor scatter_columns_cuda(const Tensor& d, const Tensor& ids, int64_t columns) {
-  check_columns(d, "d", "(M, R)", ids);
-  TORCH_CHECK_VALUE(d.size(0) == ids.size(0), "ids has shape ", ids.sizes(), ", expected [", d.size(0), "] = (M)");
+  check_cuda_dtype(d, "d");
+  check_scattered_columns(d, ids);
   const CudaScope scope(d);
   const auto sums = accumulate_type(d.scalar_type());
   // Those out of range meet in a column of their own.

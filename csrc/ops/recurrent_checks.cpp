@@ -28,11 +28,15 @@ void check_index(const MaybeTensor& tensor, const char* name, at::ScalarType typ
 }
 
 void check_combinations(std::string_view cell, const math::CellInfo& info, const RecurrentArguments& a) {
-  TORCH_CHECK_VALUE(info.has_cell || !(a.c_0 || a.zoneout_c || a.norm_c),
-                    "c_0, zoneout_c and norm_c are for cells with a cell state, ", "which \"", cell, "\" has not");
+  const auto check_has_cell = [&](const MaybeTensor& tensor, const char* name) {
+    TORCH_CHECK_VALUE(info.has_cell || !tensor, name, " is given, but \"", cell, "\" has no cell state");
+  };
+  check_has_cell(a.c_0, "c_0");
+  check_has_cell(a.zoneout_c, "zoneout_c");
+  check_has_cell(a.norm_c, "norm_c");
+  check_has_cell(a.weight_hr, "weight_hr");
   TORCH_CHECK_VALUE(bool(a.weight_cell) == (info.parameters > 0), "weight_cell is ", a.weight_cell ? "given" : "None", ", but \"",
                     cell, "\" has ", info.parameters, " parameters of its own");
-  TORCH_CHECK_VALUE(!a.weight_hr || info.has_cell, "weight_hr is for cells with a cell state, which \"", cell, "\" has not");
   TORCH_CHECK_VALUE(!a.weight_hr || !a.zoneout_h, "zoneout_h and weight_hr do not go together");
   TORCH_CHECK_VALUE(!a.norm_hh || info.candidate != math::Candidate::gated, "norm_hh is not for \"", cell,
                     "\", whose candidate is gated before its product");
