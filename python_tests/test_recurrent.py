@@ -239,6 +239,13 @@ def test_two_threads_are_as_accurate_as_one(
         assert_accurate(problem, run(problem))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_of_more_steps_than_one_product_takes(reverse: bool) -> None:
+    problem = lstm_problem(41, 64, 8, 512, torch.float32, seed=7, reverse=reverse)
+    assert 41 * 64 * 4 * 512 * 4 > 2**24  # bytes of gradients: products of 21 and of 20 steps
+    assert_accurate(problem, run(problem))
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("sizes", SHARED)
 def test_repeated_runs_are_bitwise_equal(sizes: tuple[int, int, int, int], count: int) -> None:

@@ -36,7 +36,8 @@ SEQKERN_INLINE void add_products(const PackedElement<T>* b, const Left& left, Ve
 }
 
 // One tile of C in registers: row r of A at a + r * a_stride; b: packed rows; c: pointers to the rows of C; last: valid lanes of
-// the last vector. start: the values to begin from, one per column (or null for zero), unless accumulating.
+// the last vector. start: the values to begin from, one per column (or null for zero), unless accumulating. What C holds is added
+// last, so that rounding errors grow with the length of a pass over K, not with K.
 template <class T, int kRows, int kVectors>
 void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b, Sum<T>* const* c, int last, const Sum<T>* start,
           bool accumulate) {
@@ -45,10 +46,7 @@ void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v)
-      sum[r][v] = accumulate ? load_partial(c[r] + v * lanes, v == kVectors - 1 ? last : lanes)
-                  : start    ? load(start + v * lanes)
-                             : Vec<Sum<T>>{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = start && !accumulate ? load(start + v * lanes) : Vec<Sum<T>>{};
   if constexpr (kPackedRows<T> == 2) {
     for (; depth > 1; depth -= 2) {
       add_products<T>(b, [&](int r) { return load_pair(a + r * a_stride); }, sum);
@@ -66,7 +64,11 @@ void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store_partial(c[r] + v * lanes, sum[r][v], v == kVectors - 1 ? last : lanes);
+    for (int v = 0; v < kVectors; ++v) {
+      const int valid = v == kVectors - 1 ? last : lanes;
+      if (accumulate) sum[r][v] += load_partial(c[r] + v * lanes, valid);
+      store_partial(c[r] + v * lanes, sum[r][v], valid);
+    }
 }
 
 template <class T>

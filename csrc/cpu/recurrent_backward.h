@@ -1,8 +1,8 @@
 // The recurrent layer on the CPU, backward, for any cell of math/.
 //
 // The recurrence runs back from the last step: the cell's backward pass yields the gradients of the pre-activations, and a
-// product with W_hh carries them to the step before. The gradients of weights and input are products over all steps after it
-// (over `recompute` steps at a time, if gates were not kept and are computed again). Threads share a step as in the forward pass.
+// product with W_hh carries them to the step before. The gradients of weights and input are products over many steps at a time
+// (over `recompute` of them, if gates were not kept and are computed again). Threads share a step as in the forward pass.
 //
 // Gradients of slots lie gate by gate, [kSlots, H] a row: input parts first, hidden parts last, so that each is one matrix.
 #pragma once
@@ -26,7 +26,7 @@ class RecurrentBackward {
         H(p_.hidden_size),
         R(p_.state_size),
         GH(G * H),
-        chunk_(p_.recompute > 0 ? std::min(p_.recompute, p_.steps) : p_.steps),
+        chunk_(steps_at_once(p_)),
         few_(few_rows(p_.steps, N)),
         recurrence_(p_, p_.output, p_.cells, nullptr),
         steps_(p_, recurrence_, p_.recompute > 0),
@@ -85,7 +85,9 @@ class RecurrentBackward {
     for (int64_t end = p_.steps; end > 0; end -= chunk_) {
       const int64_t begin = std::max<int64_t>(0, end - chunk_);
       const Chunk chunk{begin, end, p_.reverse ? p_.steps - end : begin};
-      const Kept<Cell, T> kept(p_, p_.recompute > 0 ? recomputed_.get() : const_cast<S*>(p_.kept), chunk_ * N);
+      const Kept<Cell, T> kept =
+          p_.recompute > 0 ? Kept<Cell, T>(p_, recomputed_.get(), chunk_ * N)
+                           : Kept<Cell, T>(p_, const_cast<S*>(p_.kept), p_.steps * N).from(chunk.first_row * N, H);
       if (p_.recompute > 0) compute_again(worker, share, chunk, kept);
       for (int64_t step = end - 1; step >= begin; --step)
         back_one_step(worker, share, step, chunk, kept, units, state, weight_hh, weight_candidate, sums);
@@ -103,6 +105,16 @@ class RecurrentBackward {
     int64_t begin, end, first_row;
     int64_t steps() const { return end - begin; }
   };
+
+  // Steps whose gradients are products together: enough rows for efficient ones, few enough to stay in the third-level cache.
+  static int64_t steps_at_once(const RecurrentBackwardParams<T>& p) {
+    if (p.recompute > 0) return std::min(p.recompute, p.steps);
+    constexpr int64_t kBytes = int64_t{1} << 24, kRows = 512;
+    const int64_t row_bytes = std::max<int64_t>(1, kSlots * p.hidden_size * static_cast<int64_t>(sizeof(T)));
+    const int64_t rows = std::max(kBytes / row_bytes, kRows), most = std::max<int64_t>(1, rows / std::max<int64_t>(1, p.batch));
+    const int64_t chunks = (p.steps + most - 1) / most;
+    return chunks == 0 ? 0 : (p.steps + chunks - 1) / chunks;
+  }
 
   // Slots for the biases and the cell's parameters, the norms' scales and shifts.
   int64_t sums_size() const { return (kSlots + P) * H + (p_.norm_hh ? GH : 0) + (p_.norm_c ? 2 * H : 0); }
@@ -126,7 +138,7 @@ class RecurrentBackward {
 
   void back_one_step(const Worker& worker, const Share& share, int64_t step, const Chunk& chunk, const Kept<Cell, T>& all_kept,
                      Range units, Range state, const Packed<T>& weight_hh, const Packed<T>& weight_candidate, S* sums) const {
-    const int64_t local = recurrence_.row(step) - chunk.first_row;  // all steps are one chunk where gates were kept
+    const int64_t local = recurrence_.row(step) - chunk.first_row;
     const Kept<Cell, T> kept = all_kept.from(local * N, H);
     T* const d_slots = d_slots_.get() + local * N * kSlots * H;
     T* const d_normed_h = d_normed_h_.get() + (p_.norm_hh ? local * N * GH : 0);
