@@ -210,7 +210,7 @@ def markdown(store: Mapping[str, Any], plot: str | None) -> str:
         "",
         *machines(sections),
         "- all peers of a point in one process, with equal weights and inputs, in turns run by run "
-        f"(A B A B): at most {WARM_UP_RUNS} runs of warm-up, then at least {FEWEST_ROUNDS} runs "
+        f"(A B B A): at most {WARM_UP_RUNS} runs of warm-up, then at least {FEWEST_ROUNDS} runs "
         "each, more where the time given allows",
         "- times are medians, with the distance of the quartiles in percent",
         "- D = H, but D = 16 where T = 7, unless a table says otherwise; GFLOP/s count the "

@@ -280,7 +280,6 @@ def test_repr_is_torchs_and_shows_what_is_not_default() -> None:
 @pytest.mark.parametrize(
     ("layer", "arguments", "expected", "message"),
     [
-        (LSTM, {"hidden_size": 0}, ValueError, "hidden_size"),
         (LSTM, {"hidden_size": 2.5}, TypeError, "hidden_size"),
         (GRU, {"num_layers": 0}, ValueError, "num_layers"),
         (GRU, {"dropout": 1.5}, ValueError, "dropout"),
@@ -295,6 +294,16 @@ def test_bad_sizes_are_refused(
 ) -> None:
     with pytest.raises(expected, match=message):
         layer(**({"input_size": D, "hidden_size": H} | arguments))
+
+
+@pytest.mark.parametrize("sizes", [(D, 0), (D, -1)], ids=str)
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_sizes_below_one_are_refused_as_by_torch(name: str, sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="must be greater than zero") as expected:
+        getattr(torch.nn, name)(*sizes)
+    with pytest.raises(ValueError) as actual:
+        getattr(seqkern.nn, name)(*sizes)
+    assert str(actual.value) == str(expected.value)
 
 
 STATE = (torch.zeros(2, N, H), torch.zeros(2, N, H))

@@ -63,6 +63,15 @@ def test_cell_equals_torch(
         torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("sizes", [(D, 0), (0, H)], ids=str)
+@each_kind
+def test_no_units_or_features_are_as_torchs(kind: str, sizes: tuple[int, int]) -> None:
+    ours, theirs = pair(kind, *sizes)
+    x = torch.randn(N, sizes[0])
+    for actual, expected in zip(results(ours, x, None), results(theirs, x, None), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
 @each_kind
 def test_parameters_are_torchs_in_name_order_and_initial_value(kind: str) -> None:
     name, fixed = KINDS[kind]
@@ -143,3 +152,9 @@ def test_bad_arguments_are_refused() -> None:
         seqkern.nn.RNNCell(D, H, nonlinearity="selu")
     with pytest.raises(TypeError, match="dtype"):
         seqkern.nn.GRUCell(D, H)(X.double())
+    unchecked = seqkern.nn.convert(torch.nn.RNNCell(D, H, nonlinearity="selu"))
+    with pytest.raises(ValueError, match="^cell is 'rnn_selu', expected one of 'rnn_tanh'"):
+        unchecked(X)
+    for module in (torch.nn, seqkern.nn):
+        with pytest.raises(RuntimeError, match="negative dimension"):
+            module.GRUCell(D, -1)

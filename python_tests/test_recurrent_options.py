@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqkern.functional as F
-from helpers import DTYPES, PROPERTY, error, generator
+from helpers import DTYPES, PROPERTY, error, generator, normal
 from recurrent_cases import (
     NAMES,
     OPTIONS,
@@ -89,6 +89,29 @@ def test_masks_that_require_gradients_get_them(cell: str) -> None:
         found = run(problem, [name])
         assert set(found) == {*(key for key in found if not key.startswith("d_")), f"d_{name}"}
         assert error(found[f"d_{name}"], expected[f"d_{name}"]) < 1e-14
+
+
+@pytest.mark.parametrize("recompute", [0, 4])
+@pytest.mark.parametrize("cell", ["lstm", "lstm_peephole"])
+def test_projection_may_be_wider_than_the_layer(cell: str, recompute: int) -> None:
+    T, N, D, H, R = 6, 5, 3, 4, 1000
+    options = (*PLAIN, "weight_hr", "lengths")
+    problem = draw(cell, (T, N, D, H), torch.float32, 15, options, used=["c_n"])
+    random = generator(16)
+    wide = {
+        "h_0": normal((N, R), torch.float32, random),
+        "weight_hh": normal((4 * H, R), torch.float32, random) * R**-0.5,
+        "weight_hr": normal((R, H), torch.float32, random) * H**-0.5,
+    }
+    output = {"output": normal((T, N, R), torch.float32, random)}
+    problem = replace(
+        problem, arguments=problem.arguments | wide, gradients=problem.gradients | output
+    )
+    unknown = {
+        name: t * torch.nan if t.is_floating_point() else t for name, t in problem.arguments.items()
+    }
+    run(replace(problem, arguments=unknown))  # leaves NaN in the kernels' working memory
+    assert_accurate(problem, run(problem, recompute=recompute))
 
 
 # --- lengths -------------------------------------------------------------------------------------

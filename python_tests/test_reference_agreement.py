@@ -92,6 +92,19 @@ def test_layer_norm_agrees_with_torch(rng: Generator) -> None:
         assert_agree(gradient, leaf.grad)
 
 
+def test_relu_has_torchs_slope_at_its_kink_and_at_nan() -> None:
+    x = torch.tensor([-1.0, -0.0, 0.0, 1.0, np.nan], dtype=torch.float64)
+    y = torch.relu(x.requires_grad_())
+    y.sum().backward()
+    layer = RecurrentReference("rnn_relu")
+    result = layer.forward(x.detach().numpy()[None, None], weight_hh=np.zeros((5, 5)))
+    np.testing.assert_array_equal(result.h_n[0], y.detach())
+    assert x.grad is not None
+    d_x = layer.backward(np.ones((1, 1, 5)))["d_input"]
+    assert d_x is not None
+    np.testing.assert_array_equal(d_x[0, 0], x.grad)
+
+
 def test_norm_hh_is_torch_layer_norm_of_the_product_before_the_bias(rng: Generator) -> None:
     given = recurrent_arguments(rng, "rnn_tanh", ("h_0", "bias_hh", "norm_hh"), steps=1)
     result = RecurrentReference("rnn_tanh").forward(**given)

@@ -13,8 +13,8 @@
 namespace seqkern::cpu::SEQKERN_ISA {
 
 constexpr int kTileRows = 6;
-constexpr int64_t kRowsInBlock = 96;     // rows of A that are swept through all panels together
-constexpr int64_t kPanelBytes = 131072;  // part of a panel that is swept at a time: it streams from the second-level cache
+constexpr int64_t kRowsInBlock = 96;    // rows of A that are swept through all panels together
+constexpr int64_t kPanelBytes = 65536;  // part of a panel that is swept at a time: it streams from the second-level cache
 
 // sum += row r of A times the packed rows at b, for every row of a tile. left(r): the element of A that meets an element of B.
 template <class T, int kRows, int kVectors, class Left>

@@ -47,11 +47,11 @@ class RecurrentBackward {
         h_prev_(p_.d_weight_hh ? chunk_ * N : 0, R),
         gated_(p_.d_weight_hh && kGated ? chunk_ * N : 0, R),
         cell_h_(p_.d_weight_hr ? chunk_ * N : 0, H),
-        zeros_(std::max(D, H)) {
+        zeros_(std::max({D, H, R})) {
     p_.threads = threads;
     for (int i = 0; i < G; ++i)
       for (int64_t u = 0; u < H; ++u) input_rows_.get()[i * H + u] = math::gate_of_input_slot<Cell>(i) * H + u;
-    std::fill_n(zeros_.get(), std::max(D, H), T{});
+    std::fill_n(zeros_.get(), std::max({D, H, R}), T{});
   }
 
   void run(const Worker& worker) const {
@@ -85,9 +85,9 @@ class RecurrentBackward {
     for (int64_t end = p_.steps; end > 0; end -= chunk_) {
       const int64_t begin = std::max<int64_t>(0, end - chunk_);
       const Chunk chunk{begin, end, p_.reverse ? p_.steps - end : begin};
-      const Kept<Cell, T> kept =
-          p_.recompute > 0 ? Kept<Cell, T>(p_, recomputed_.get(), chunk_ * N)
-                           : Kept<Cell, T>(p_, const_cast<S*>(p_.kept), p_.steps * N).from(chunk.first_row * N, H);
+      const Kept<Cell, T> kept = p_.recompute > 0
+                                     ? Kept<Cell, T>(p_, recomputed_.get(), chunk_ * N)
+                                     : Kept<Cell, T>(p_, const_cast<S*>(p_.kept), p_.steps * N).from(chunk.first_row * N, H);
       if (p_.recompute > 0) compute_again(worker, share, chunk, kept);
       for (int64_t step = end - 1; step >= begin; --step)
         back_one_step(worker, share, step, chunk, kept, units, state, weight_hh, weight_candidate, sums);

@@ -142,7 +142,10 @@ class TanhCell(Cell):
 
 
 class ReluCell(Cell):
-    """The simple recurrent network with h = max(x + W_hh h_prev + b_hh, 0); slope 0 at 0."""
+    """The simple recurrent network with h = max(x + W_hh h_prev + b_hh, 0).
+
+    The slope is 0 at 0 and 1 at NaN, as in torch.
+    """
 
     gates = 1
 
@@ -152,7 +155,7 @@ class ReluCell(Cell):
         return self.h, c_prev
 
     def backward(self, dh: Array, dc: Array) -> tuple[Array, Array, Array]:
-        da = dh * (self.h > 0.0)
+        da = np.where(self.h <= 0.0, 0.0, dh)
         return da, self.product.backward(da), dc
 
 

@@ -13,11 +13,47 @@ from seqkern.nn.recurrent import State, state_tuple
 class RecurrentCell(nn.RNNCellBase):
     """Base of the cells, not derived from torch.nn's."""
 
+    gates: ClassVar[int]
     has_cells: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, self.gates, device=device, dtype=dtype)
 
     @property
     def cell(self) -> str:
         """Name of the cell in :func:`seqkern.functional.recurrent`."""
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        """Take one step.
+
+        Parameters
+        ----------
+        input
+            (N, D), or (D) without a batch.
+        hx
+            The hidden state (N, H), or (H) without a batch; for an LSTM the pair of hidden and cell
+            state. Zeros if None.
+
+        Returns
+        -------
+        Tensor, or tuple of Tensor for an LSTM
+            The state after the step, of the shapes of ``hx``.
+
+        Raises
+        ------
+        TypeError
+            If dtypes are unsupported or differ.
+        ValueError
+            If shapes or devices do not fit together.
+        """
         raise NotImplementedError
 
     def _step(self, input: Tensor, hx: State | None) -> tuple[Tensor, ...]:
@@ -80,6 +116,7 @@ class RNNCell(RecurrentCell):
     torch.Size([2, 5])
     """
 
+    gates = 1
     nonlinearity: str
 
     def __init__(
@@ -92,36 +129,15 @@ class RNNCell(RecurrentCell):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_nonlinearity(nonlinearity)
-        super().__init__(input_size, hidden_size, bias, 1, device=device, dtype=dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
     @property
     def cell(self) -> str:
         """Name of the cell in :func:`seqkern.functional.recurrent`."""
-        return "rnn_tanh" if self.nonlinearity == "tanh" else "rnn_relu"
+        return f"rnn_{self.nonlinearity}"
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Take one step.
-
-        Parameters
-        ----------
-        input
-            (N, D), or (D) without a batch.
-        hx
-            (N, H), or (H): the hidden state. Zeros if None.
-
-        Returns
-        -------
-        Tensor
-            The hidden state after the step, of the shape of ``hx``.
-
-        Raises
-        ------
-        TypeError
-            If dtypes are unsupported or differ.
-        ValueError
-            If shapes or devices do not fit together.
-        """
         return self._step(input, hx)[0]
 
 
@@ -144,43 +160,10 @@ class GRUCell(RecurrentCell):
     torch.Size([2, 5])
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, 3, device=device, dtype=dtype)
-
-    @property
-    def cell(self) -> str:
-        """Name of the cell in :func:`seqkern.functional.recurrent`."""
-        return "gru"
+    gates = 3
+    cell = "gru"
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Take one step.
-
-        Parameters
-        ----------
-        input
-            (N, D), or (D) without a batch.
-        hx
-            (N, H), or (H): the hidden state. Zeros if None.
-
-        Returns
-        -------
-        Tensor
-            The hidden state after the step, of the shape of ``hx``.
-
-        Raises
-        ------
-        TypeError
-            If dtypes are unsupported or differ.
-        ValueError
-            If shapes or devices do not fit together.
-        """
         return self._step(input, hx)[0]
 
 
@@ -204,46 +187,12 @@ class LSTMCell(RecurrentCell):
     (torch.Size([2, 5]), torch.Size([2, 5]))
     """
 
+    gates = 4
     has_cells = True
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, 4, device=device, dtype=dtype)
-
-    @property
-    def cell(self) -> str:
-        """Name of the cell in :func:`seqkern.functional.recurrent`."""
-        return "lstm"
+    cell = "lstm"
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take one step.
-
-        Parameters
-        ----------
-        input
-            (N, D), or (D) without a batch.
-        hx
-            Hidden and cell state, each (N, H), or (H). Zeros if None.
-
-        Returns
-        -------
-        tuple of Tensor
-            Both states after the step, of the shapes of ``hx``.
-
-        Raises
-        ------
-        TypeError
-            If dtypes are unsupported or differ.
-        ValueError
-            If shapes or devices do not fit together.
-        """
         h_1, c_1 = self._step(input, hx)
         return h_1, c_1

@@ -79,25 +79,16 @@ class RNN(Recurrent):
         **options: Any,
     ) -> None:
         check_nonlinearity(nonlinearity)
-        super().__init__(
-            f"RNN_{nonlinearity.upper()}",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
+        mode = f"RNN_{nonlinearity.upper()}"
+        settings = num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__(mode, input_size, hidden_size, *settings, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
         self._extend(Options(**options))
 
     @property
     def cell(self) -> str:
         """Name of the cell in :func:`seqkern.functional.recurrent`."""
-        return "rnn_tanh" if self.mode == "RNN_TANH" else "rnn_relu"
+        return self.mode.lower()
 
 
 class LSTM(Recurrent):
@@ -176,19 +167,8 @@ class LSTM(Recurrent):
         peephole: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device=device,
-            dtype=dtype,
-        )
+        settings = num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        super().__init__("LSTM", input_size, hidden_size, *settings, device=device, dtype=dtype)
         if peephole:
             self.peephole = True
         self._extend(Options(**options))
@@ -270,18 +250,8 @@ class GRU(Recurrent):
         reset_after: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
+        settings = num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__("GRU", input_size, hidden_size, *settings, device=device, dtype=dtype)
         if not reset_after:
             self.reset_after = False
         self._extend(Options(**options))

@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -317,7 +316,7 @@ class Recurrent(nn.RNNBase):
         parameters = self._parameters
         return {
             # Parametrised ones are attributes only.
-            _argument(name): parameters[name]
+            name[: name.rindex("_l")]: parameters[name]
             if name in parameters
             else getattr(self, name)
             for name in self._all_weights[index]
@@ -358,12 +357,6 @@ class Recurrent(nn.RNNBase):
             )
         arguments["recompute"] = options.recompute
         return input
-
-
-@cache
-def _argument(parameter: str) -> str:
-    """Return the name of an argument of functional.recurrent: weight_ih for weight_ih_l0."""
-    return parameter[: parameter.rindex("_l")]
 
 
 def _joined(states: list[Tensor]) -> Tensor:
