@@ -266,6 +266,24 @@ def test_calls_from_two_python_threads_do_not_disturb_each_other() -> None:
         assert all(torch.equal(expected[key], actual[key]) for key in expected)
 
 
+def test_results_are_tensors_like_any_other() -> None:
+    output, _, _ = F.lstm(
+        torch.ones(200, 3, 5), None, None, torch.ones(160, 5), torch.ones(160, 40)
+    )
+    values = output.clone()
+    assert torch.equal(output.clone().share_memory_(), values)
+    assert np.array_equal(output.numpy(), values.numpy())
+    assert torch.equal(output.resize_(300, 3, 40)[:200], values)
+
+
+def test_results_outlive_the_thread_that_made_them() -> None:
+    problem = lstm_problem(50, 6, 7, 100, torch.float32, seed=9)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(run, problem).result()
+    again = run(problem)
+    assert all(torch.equal(found[key], again[key]) for key in found)
+
+
 def test_gradients_share_no_memory() -> None:
     """Who scales all gradients in place must scale each of them once."""
     found = run(lstm_problem(3, 2, 4, 5, torch.float32, seed=10))

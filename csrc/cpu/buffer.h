@@ -5,14 +5,10 @@
 
 namespace seqkern::cpu {
 
-// Memory comes from a cache of this thread's, which keeps at most 256 MiB (buffer.cpp): memory fresh from the operating system
+// Memory comes from a cache of this thread's, which keeps at most 512 MiB (buffer.cpp): memory fresh from the operating system
 // costs a page fault for every 4 KiB, which for packed weights takes as long as packing them.
 void* take_memory(int64_t bytes);
 void return_memory(void* memory);
-
-// Asks for huge pages where the memory is large enough to gain by them: the first write to memory that is fresh from the
-// operating system then costs a twentieth.
-void prefer_huge_pages(void* memory, int64_t bytes);
 
 template <class T>
 class Buffer {

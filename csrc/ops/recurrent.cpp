@@ -123,7 +123,7 @@ ForwardResult forward_cpu(const RecurrentShape& s, const RecurrentArguments& a, 
   const auto sums = a.input.options().dtype(accumulate_type(type));
   const int64_t T = s.steps, N = s.batch, KH = s.heads * s.hidden_size, KR = s.heads * s.state_size;
   // Outputs of an op must not be the same tensor, not even an empty one.
-  const auto none = [&] { return at::empty({0}, sums); };
+  const auto none = [&] { return new_tensor({0}, sums); };
   Tensor output, h_n;
   const Tensor c_n = s.info.has_cell ? new_tensor({N, KH}, sums) : none();
   const Tensor cells = keep_cells ? new_tensor({T, N, KH}, sums) : none();
