@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seqkern.functional.recurrent import recurrent
 from seqkern.nn.layers import check_nonlinearity
-from seqkern.nn.recurrent import State, state_tuple
+from seqkern.nn.recurrent import State, parameter_values, state_tuple
 
 
 class RecurrentCell(nn.RNNCellBase):
@@ -81,10 +81,7 @@ class RecurrentCell(nn.RNNCellBase):
             input.unsqueeze(0),
             h_0,
             c_0,
-            self.weight_ih,
-            self.weight_hh,
-            self.bias_ih,
-            self.bias_hh,
+            *parameter_values(self, ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
         )
         found = (h_1,) if c_1 is None else (h_1, c_1)
         return found if batched else tuple(state.squeeze(0) for state in found)

@@ -49,7 +49,8 @@ class Options:
         biases are ordered head by head. Norms are taken a head.
     recompute
         0: training keeps the gates of all steps. m > 0: it keeps h and c alone, and backward
-        computes the gates again, m steps at a time.
+        computes the gates again, m steps at a time. On the CPU an LSTM was measured to take 0.4
+        times the memory and 1.3 times the time with m = 16 (docs/results/recurrent-cpu.md).
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """What RNN, LSTM and GRU share: torch.nn's interface, one native call a layer and direction."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -29,6 +29,13 @@ def state_tuple(hx: State, has_cells: bool) -> tuple[Tensor, ...]:
         given = "a tensor" if isinstance(hx, Tensor) else f"{len(hx)} tensors"
         raise ValueError(f"hx is {given}, expected the two tensors (h_0, c_0)")
     return tuple(hx)
+
+
+def parameter_values(module: nn.Module, names: Iterable[str]) -> list[Any]:
+    """Return a module's parameters, quicker than as attributes; None where there is none."""
+    parameters = module._parameters
+    # Parametrised ones are attributes only.
+    return [parameters[name] if name in parameters else getattr(module, name) for name in names]
 
 
 class RecurrentOutput(NamedTuple):
@@ -313,14 +320,10 @@ class Recurrent(nn.RNNBase):
 
     def _parameters_of(self, index: int) -> dict[str, Any]:
         """Return the parameters of a layer and direction by their names in functional.recurrent."""
-        parameters = self._parameters
-        return {
-            # Parametrised ones are attributes only.
-            name[: name.rindex("_l")]: parameters[name]
-            if name in parameters
-            else getattr(self, name)
-            for name in self._all_weights[index]
-        }
+        names = self._all_weights[index]
+        place = names[0].removeprefix("weight_ih")
+        arguments = [name.removesuffix(place) for name in names]
+        return dict(zip(arguments, parameter_values(self, names), strict=True))
 
     def _drop_features(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a layer's input (T, N, D) less some features, or the factors (N, V) of tokens."""
