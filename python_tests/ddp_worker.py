@@ -4,6 +4,7 @@ Usage: ddp_worker.py FILE, where FILE holds {"state", "tokens", "target"}; rank 
 loss and the gradients to FILE.out.
 """
 
+import os
 import sys
 
 import torch
@@ -56,7 +57,8 @@ def main(path: str) -> None:
     if rank == 0:
         gradients = [parameter.grad for parameter in model.parameters()]
         torch.save({"loss": total / world, "gradients": gradients}, f"{path}.out")
-    dist.destroy_process_group()
+    # Without torch's teardown, which aborted in 2 of 28 such runs of torch.nn alone, the machine busy.
+    os._exit(0)
 
 
 if __name__ == "__main__":
