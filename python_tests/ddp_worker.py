@@ -57,7 +57,7 @@ def main(path: str) -> None:
     if rank == 0:
         gradients = [parameter.grad for parameter in model.parameters()]
         torch.save({"loss": total / world, "gradients": gradients}, f"{path}.out")
-    # Without torch's teardown, which aborted in 2 of 28 such runs of torch.nn alone, the machine busy.
+    # Not by torch's teardown, which aborted in 2 of 28 runs of torch.nn alone on a busy machine.
     os._exit(0)
 
 
