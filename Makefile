@@ -1,6 +1,8 @@
 # make demo             train the language model on the text inside Python, and compare it with torch's layers
 # make test             build, install, lint, and run all tests
 # make test-cuda-build  build the CUDA extension against a CUDA torch (no GPU needed), and run the tests on that torch
+# make cuda-resources   after test-cuda-build: write docs/results/cuda-resources.md, and fail if a kernel spills registers
+# make gpu-check        on a machine with a GPU, in 10 minutes: build, test, sanitize, time, report (docs/guides/gpu-check.md)
 # make lint | format | bench | clean | distclean
 #
 # Everything is installed into .venv and .venv-cuda here. PYTHON (3.10 or newer) makes them; MAX_JOBS bounds parallel compilation.
@@ -20,7 +22,7 @@ CPP = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*
 test-python test-cuda-build: export SEQKERN_WERROR := 1
 
 .NOTPARALLEL:
-.PHONY: demo test test-python test-cpp test-cuda-build lint format bench clean distclean
+.PHONY: demo test test-python test-cpp test-cuda-build cuda-resources gpu-check lint format bench clean distclean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/pip install -q .
@@ -44,6 +46,9 @@ test-cuda-build: $(CUDA_VENV)/cuda.stamp
 	SEQKERN_CUDA=1 $(CUDA_VENV)/bin/pip install -q .
 	$(call RUN_PYTEST,$(CUDA_VENV))
 
+cuda-resources: $(CUDA_VENV)/cuda.stamp
+	$(CUDA_VENV)/bin/python bench/cuda_resources.py --out docs/results
+
 lint: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -58,6 +63,11 @@ format: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(VENV)/bin/pip install -q --no-build-isolation --no-deps .
 	cd bench && ../$(VENV)/bin/pytest --benchmark-only .
+
+# With the torch, and the rest of requirements/cuda.txt, that PYTHON has; OUT is the report's folder, ARGS are bench/gpu_check.py's.
+OUT ?= docs/results
+gpu-check:
+	$(PYTHON) bench/gpu_check.py --out '$(OUT)' $(ARGS)
 
 # An environment per torch; its stamp is newer than the requirements it was made from.
 $(VENV)/%.stamp: requirements/%.txt requirements/demo.txt requirements/constraints.txt

@@ -1,11 +1,13 @@
 """Build of the extension ``seqkern._C``; all else about the package stands in pyproject.toml.
 
 Environment variables: SEQKERN_CUDA=0|1 (unset: CUDA if torch has it and a toolkit is found),
-CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, SEQKERN_WERROR=1 (warnings are errors).
+CUDA_HOME, TORCH_CUDA_ARCH_LIST, MAX_JOBS, SEQKERN_WERROR=1 (warnings are errors, and what ptxas
+says of each kernel is kept for bench/cuda_resources.py).
 """
 
 import json
 import os
+import shlex
 import sys
 import sysconfig
 from pathlib import Path
@@ -27,7 +29,8 @@ NVCC_FLAGS += ["-U__CUDA_NO_HALF_OPERATORS__"]
 NVCC_FLAGS += ["-U__CUDA_NO_HALF_CONVERSIONS__", "-U__CUDA_NO_HALF2_OPERATORS__"]
 NVCC_FLAGS += ["-U__CUDA_NO_BFLOAT16_CONVERSIONS__"]
 # In the project's own tests; a newer compiler's new warning must not break an installation.
-if os.environ.get("SEQKERN_WERROR") == "1":
+WERROR = os.environ.get("SEQKERN_WERROR") == "1"
+if WERROR:
     CXX_FLAGS += ["-Werror"]
     NVCC_FLAGS += ["-Werror=all-warnings"]
 
@@ -59,6 +62,9 @@ def native_build() -> dict[str, Any]:
     else:
         print(f"seqkern: building CUDA kernels for {cuda.architectures} with {cuda.home}")
         cpp_extension.CUDA_HOME = str(cuda.home)
+        if WERROR:
+            log = [sys.executable, str(ROOT / "build_backend/seqkern_build/nvcc_log.py")]
+            os.environ.setdefault("PYTORCH_NVCC", shlex.join([*log, str(cuda.home / "bin/nvcc")]))
         names += sources["cuda"] + sources["torch-cuda"]
         macros.append(("SEQKERN_WITH_CUDA", "1"))
         macros.append(("SEQKERN_CUDA_ARCHS", json.dumps(cuda.architectures)))

@@ -1,12 +1,12 @@
 """What grid.py measured, in Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import Any
 
 from sections import SECTIONS, Comparison, Section
-from tables import table, timing_text
+from tables import by_group, grid_table, table, timing_text
 from timing import FEWEST_ROUNDS, WARM_UP_RUNS, Result, machine_of, versions_of
 
 WORST_SHOWN = 5
@@ -72,31 +72,6 @@ def anchor(title: str) -> str:
     """Return the link target of a heading, as GitHub makes it."""
     kept = (c for c in title.lower() if c.isalnum() or c in " -_")
     return "".join(kept).replace(" ", "-")
-
-
-def by_group(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Sort results into their groups, which keep their order."""
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(result.group, []).append(result)
-    return groups
-
-
-def grid_table(group: Sequence[Result], text: Callable[[list[Result]], str]) -> list[str]:
-    """Return a table over N and H; ``text`` sums up the results of one N and H, over T."""
-    batches = sorted({result.sizes["N"] for result in group})
-    hidden_sizes = sorted({result.sizes["H"] for result in group})
-    rows = [
-        [
-            f"N={n}",
-            *(
-                text([r for r in group if r.sizes["N"] == n and r.sizes["H"] == h])
-                for h in hidden_sizes
-            ),
-        ]
-        for n in batches
-    ]
-    return table(["", *(f"H={h}" for h in hidden_sizes)], rows)
 
 
 def grid_body(measured: Measured) -> list[str]:

@@ -4,13 +4,11 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from case import Case, Run, name_of
-
-import seqkern
 
 WARM_UP_RUNS = 5
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 5000
@@ -91,6 +89,13 @@ def timing_of(samples: list[float]) -> Timing:
     return Timing(*(float(f"{x:.5g}") for x in (median, low, high, statistics.fmean(samples))))
 
 
+def turns(peers: Iterable[str], rounds: int) -> Iterator[str]:
+    """Yield who runs next: there and back again, so that none always runs after the same other."""
+    order = list(peers)
+    for number in range(rounds):
+        yield from order[:: 1 if number % 2 == 0 else -1]
+
+
 def measure(case: Case, seconds: float) -> Result:
     """Run the peers of a case in turns for about this long, after at most as long a warm-up."""
     runs = {peer: case.make(peer) for peer in case.peers}
@@ -105,10 +110,8 @@ def measure(case: Case, seconds: float) -> Result:
     gc.collect()
     gc.disable()
     try:
-        for number in range(rounds):
-            # There and back again: none always runs after the same other.
-            for peer in list(runs)[:: 1 if number % 2 == 0 else -1]:
-                samples[peer].append(seconds_of(runs[peer]) / case.calls)
+        for peer in turns(runs, rounds):
+            samples[peer].append(seconds_of(runs[peer]) / case.calls)
     finally:
         gc.enable()
     times = {peer: timing_of(of_peer) for peer, of_peer in samples.items()}
@@ -117,6 +120,8 @@ def measure(case: Case, seconds: float) -> Result:
 
 def environment() -> dict[str, Any]:
     """Describe the machine and the versions."""
+    import seqkern  # here: a report of a build that failed reads timings too
+
     info = seqkern.build_info()
     wanted = ("cpu", "threads", "isa", "seqkern", "torch", "python", "compiler")
     return {

@@ -15,6 +15,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from torch import Tensor
 
+import backend
 from reference import TimeLSTM, TimeSoftmaxWithLoss, mapping
 
 Array = NDArray[np.float64]
@@ -22,9 +23,16 @@ Array = NDArray[np.float64]
 LSTM_ARGUMENTS = ("input", "h_0", "c_0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
 LSTM_OUTPUTS = ("output", "h_n", "c_n")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+KERNEL_DTYPES = (*DTYPES, torch.float16) if backend.NAME in backend.CUDA else DTYPES
 
-# Of every property test: the same examples in each run, on each machine.
-PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=40)
+# Kernels run thread by thread: tests take smaller sizes and fewer examples.
+SLOW = backend.NAME == "cuda-on-host"
+
+
+def examples(count: int) -> settings:
+    """Return the settings of a property test: the same examples in each run, on each machine."""
+    count = max(2, count // 12) if SLOW else count
+    return settings(deadline=None, derandomize=True, database=None, max_examples=count)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -1,6 +1,4 @@
-"""Direct calls of the recurrent ops, in any namespace, with the problems of recurrent_cases."""
-
-from typing import Any
+"""Direct calls of the recurrent ops, with the problems of recurrent_cases."""
 
 import torch
 from torch import Tensor
@@ -9,12 +7,14 @@ from helpers import error
 from recurrent_cases import FLOOR, OPTIONS, OUTPUTS, Problem, composite, draw, reference
 from seqkern.functional._recurrent_arguments import ARGUMENTS, DIFFERENTIABLE
 
+ops = torch.ops.seqkern
+
 # Roundings that are granted. In half types h and what products read are rounded at every step; the
 # peer computes in float32.
 ROUNDINGS = FLOOR | {torch.bfloat16: 4, torch.float16: 4}
 
 
-def forward(ops: Any, problem: Problem, keep_cells: bool = True, keep: bool = True) -> list[Tensor]:
+def forward(problem: Problem, keep_cells: bool = True, keep: bool = True) -> list[Tensor]:
     """Call the forward op: output, h_n, c_n, cells and what it keeps."""
     tensors = (problem.arguments.get(name) for name in ARGUMENTS)
     flags = (problem.reset_to_initial, problem.reverse, keep_cells, keep)
@@ -22,7 +22,6 @@ def forward(ops: Any, problem: Problem, keep_cells: bool = True, keep: bool = Tr
 
 
 def backward(
-    ops: Any,
     problem: Problem,
     results: list[Tensor],
     recompute: int = 0,
@@ -42,11 +41,11 @@ def backward(
     return {f"d_{name}": d for name, d in zip(ARGUMENTS[:DIFFERENTIABLE], found, strict=True)}
 
 
-def everything(ops: Any, problem: Problem, recompute: int = 0) -> dict[str, Tensor]:
+def everything(problem: Problem, recompute: int = 0) -> dict[str, Tensor]:
     """All results, and the gradients of all arguments."""
-    results = forward(ops, problem, keep=not recompute)
+    results = forward(problem, keep=not recompute)
     named = dict(zip(OUTPUTS, results, strict=False))
-    return named | backward(ops, problem, results, recompute)
+    return named | backward(problem, results, recompute)
 
 
 def check(

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 BENCH = Path(__file__).parents[1] / "bench"
 REPORT = BENCH / "report.py"
 GRID_SECTIONS = [

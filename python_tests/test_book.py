@@ -22,6 +22,8 @@ from seqkern.data import load_corpus
 from seqkern.models import MODELS
 from seqkern.training import PRESETS, RunConfig, Trainer, load_book_arrays, rnnlm_from_book
 
+pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
+
 DATA = Path(os.environ.get("SEQKERN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PTB, CHECKPOINT = DATA / "ptb", DATA / "book" / "Rnnlm.pkl"
 

@@ -16,6 +16,8 @@ from seqkern_build import cuda
 from seqkern_build.sources import read_sources
 from seqkern_build.target import find_torch
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 ROOT = Path(__file__).resolve().parents[1]
 BACKEND = ROOT / "build_backend"
 

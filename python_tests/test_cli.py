@@ -20,6 +20,8 @@ from seqkern.cli import demo, main
 from seqkern.data import load_corpus
 from seqkern.training import Run, RunConfig, Trainer, evaluate
 
+pytestmark = pytest.mark.backends("cpu", reason="about the program, not the kernels")
+
 SIZES = "--embed-size 8 --hidden-size 8 --batch-size 4 --steps 5 --lr 2"
 EVALUATION = "--eval-batch-size 2 --eval-steps 10"
 SEED = 3

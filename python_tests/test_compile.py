@@ -10,7 +10,10 @@ from torch import Tensor
 
 import seqkern.functional as F
 import seqkern.nn
+from backend import not_on_host
 from recurrent_cases import NAMES, OPTIONS, allowed, differentiable, draw
+
+pytestmark = not_on_host
 
 VOCABULARY = 23
 

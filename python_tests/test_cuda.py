@@ -1,7 +1,7 @@
-"""The ops on a CUDA device, against the float64 reference, with torch there as measure of error.
+"""What only tensors on a CUDA device can show: `pytest --backend cuda`.
 
-All but one of these tests need a device; where there is none they are skipped, and
-test_cuda_host.py runs what it can of the same code.
+The numbers of large layers, in the precisions of the device's products, with torch there as measure
+of error; streams, graphs and devices. All else of the ops is in the tests of every backend.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,46 +11,35 @@ import pytest
 import torch
 from torch import Tensor
 
+import backend
 import seqkern
-from helpers import error, generator, loss_reference, normal
+from helpers import error, generator, normal
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
 
-OPS = (
-    "recurrent_forward",
-    "recurrent_backward",
-    "gather_columns",
-    "scatter_columns",
-    "time_softmax_loss",
-)
 ops = torch.ops.seqkern
 
 needs_build = pytest.mark.skipif(
     not seqkern.build_info()["cuda"], reason="seqkern was built without CUDA"
 )
-needs_device = pytest.mark.skipif(
-    not (torch.cuda.is_available() and seqkern.build_info()["cuda"]),
-    reason="no CUDA device, or seqkern was built without CUDA",
-)
+needs_device = pytest.mark.backends("cuda", reason="needs a CUDA device")
 DEVICE = torch.device("cuda")
 
-# Roundings of the result that are granted whatever torch achieves.
-FLOOR = {torch.float32: 8, torch.float64: 32, torch.bfloat16: 1, torch.float16: 1}
-DTYPES = tuple(FLOOR)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 PRECISIONS = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
 
 
 @pytest.fixture(params=[*PRECISIONS, "tf32"])
 def precision(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
     """Each dtype in turn, and float32 with TF32 products allowed."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = request.param == "tf32"
+    settings = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [setting.allow_tf32 for setting in settings]
+    for setting in settings:
+        setting.allow_tf32 = request.param == "tf32"
     yield PRECISIONS.get(request.param, torch.float32)
-    for backend, allowed in zip(backends, before, strict=True):
-        backend.allow_tf32 = allowed
+    for setting, allowed in zip(settings, before, strict=True):
+        setting.allow_tf32 = allowed
 
 
 def on(device: torch.device, problem: Problem) -> Problem:
@@ -65,7 +54,7 @@ def on(device: torch.device, problem: Problem) -> Problem:
 def check_on_device(problem: Problem, recompute: int = 0) -> None:
     """Compare forward and backward with the reference; torch's error on the device is the bound."""
     moved = on(DEVICE, problem)
-    check(problem, everything(ops, moved, recompute), peer=composite(moved))
+    check(problem, everything(moved, recompute), peer=composite(moved))
 
 
 def loss_and_gradient(logits: Tensor, target: Tensor, ignore_index: int = -1) -> list[Tensor]:
@@ -79,7 +68,7 @@ def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @needs_build
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", backend.OPS)
 def test_a_cuda_build_registers_every_op_for_cuda(op: str) -> None:
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"seqkern::{op}", "CUDA")
 
@@ -109,14 +98,6 @@ def test_options_together_match_the_reference(
 
 
 @needs_device
-@pytest.mark.parametrize("hidden", [1, 31, 32, 33, 255, 256, 257, 1000])
-@pytest.mark.parametrize("cell", NAMES)
-def test_layer_norms_of_rows_around_the_size_of_a_block(cell: str, hidden: int) -> None:
-    for options in (["norm_hh"], ["norm_c"], ["norm_hh", "norm_c"]):
-        check_on_device(draw(cell, (3, 5, 4, hidden), torch.float64, hidden, [*PLAIN, *options]))
-
-
-@needs_device
 @pytest.mark.parametrize(("steps", "batch"), [(0, 3), (4, 0), (0, 0)])
 @pytest.mark.parametrize("cell", NAMES)
 def test_no_steps_or_no_sequences(
@@ -133,85 +114,10 @@ def test_inference_gives_what_training_gives(reverse: bool) -> None:
     problem = on(
         DEVICE, draw("lstm", (100, 64, 32, 1024), torch.float32, 0, PLAIN, reverse=reverse)
     )
-    *found, cells, kept = forward(ops, problem, keep_cells=False, keep=False)
+    *found, cells, kept = forward(problem, keep_cells=False, keep=False)
     assert (cells.numel(), kept.numel()) == (0, 0)
-    for actual, expected in zip(found, forward(ops, problem), strict=False):
+    for actual, expected in zip(found, forward(problem), strict=False):
         assert error(actual.cpu(), expected.double().cpu().numpy()) <= 1e-5
-
-
-@needs_device
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("count", [0, 1, 700, 5000])
-def test_columns_are_gathered_and_scattered(dtype: torch.dtype, count: int) -> None:
-    weight, ids = torch.randn(130, 77).to(dtype), torch.randint(77, (count,))
-    found = ops.gather_columns(weight.to(DEVICE), ids.to(DEVICE))
-    assert torch.equal(found.cpu(), weight[:, ids].t())
-    rows = torch.randn(count, 130).to(dtype)
-    expected = torch.zeros(130, 77, dtype=torch.float64).index_add(1, ids, rows.double().t())
-    found = ops.scatter_columns(rows.to(DEVICE), ids.to(DEVICE), 77)
-    assert error(found.cpu(), expected.numpy()) <= FLOOR[dtype] * torch.finfo(dtype).eps
-
-
-@needs_device
-def test_columns_out_of_range_are_nan_and_get_nothing() -> None:
-    ids = torch.tensor([2, 3, -1, 1 << 62, -(1 << 62)], device=DEVICE)
-    gathered = ops.gather_columns(torch.eye(3, device=DEVICE), ids)
-    assert gathered[0].tolist() == [0, 0, 1]
-    assert gathered[1:].isnan().all()
-    scattered = ops.scatter_columns(torch.ones(5, 2, device=DEVICE), ids, 3)
-    assert scattered.tolist() == [[0, 0, 1], [0, 0, 1]]
-
-
-@needs_device
-@pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("classes", [1, 7, 33, 1000, 10007, 50257])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_loss_and_its_gradient_match_the_reference(
-    dtype: torch.dtype, classes: int, offset: int
-) -> None:
-    """With an offset, logits begin within a vector of the kernel's, and their gradient does not."""
-    random = generator(classes)
-    rows = 35
-    buffer = (normal((rows * classes + offset,), torch.float64, random) * 3).to(dtype)
-    target = torch.randint(classes, (5, 7), generator=random)
-    target[torch.rand((5, 7), generator=random) < 0.2] = -1
-    logits = buffer[offset:].view(5, 7, classes)
-    expected, d_logits = loss_reference(logits, target, -1)
-    moved = buffer.to(DEVICE)[offset:].view(5, 7, classes)
-    loss, gradient = loss_and_gradient(moved, target)
-
-    leaf = moved.detach().requires_grad_()
-    flat = target.flatten().to(DEVICE)
-    peer = torch.nn.functional.cross_entropy(leaf.flatten(0, 1), flat, ignore_index=-1)
-    (of_peer,) = torch.autograd.grad(peer, leaf)
-    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    eps = torch.finfo(loss.dtype).eps
-    assert abs(loss.item() - expected) <= max(2 * abs(peer.item() - expected), 4 * eps * expected)
-    floor = FLOOR[dtype] * torch.finfo(dtype).eps
-    assert error(gradient.cpu(), d_logits) <= max(2 * error(of_peer.cpu(), d_logits), floor)
-
-
-@needs_device
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [0, 5])
-def test_loss_is_zero_where_no_row_counts(rows: int, dtype: torch.dtype) -> None:
-    target = torch.full((rows,), 3)
-    loss, gradient = loss_and_gradient(torch.randn(rows, 9, dtype=dtype), target, ignore_index=3)
-    assert loss.item() == 0
-    assert not gradient.any()
-
-
-@needs_device
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_target_out_of_range_makes_its_row_and_the_loss_nan(dtype: torch.dtype) -> None:
-    logits = torch.randn(6, 33, dtype=dtype)
-    bad = torch.tensor([4, 33, -2, 1 << 62, -(1 << 62), -1])
-    good = torch.tensor([4, 0, 0, 0, 0, -1])
-    loss, gradient = loss_and_gradient(logits, bad)
-    _, expected = loss_and_gradient(logits, good)
-    assert loss.isnan()
-    assert gradient[1:5].isnan().all()
-    assert_same_bits([gradient[0], gradient[5]], [expected[0], expected[5]])
 
 
 @needs_device
@@ -251,7 +157,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 def everything_of(sample: Sample) -> list[Tensor]:
     """All results of all ops, but for what forward keeps."""
     problems, logits, target = sample
-    found = [t for n in (0, 4) for p in problems for t in everything(ops, p, n).values()]
+    found = [t for n in (0, 4) for p in problems for t in everything(p, n).values()]
     ids = target.flatten()
     rows = ops.gather_columns(logits[0], ids.clamp(0))
     return [*found, rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
@@ -282,7 +188,7 @@ def test_every_element_of_every_result_is_written(
         assert torch.empty(1, device=DEVICE).isnan()
         assert all(t.isfinite().all() for t in everything_of(sample))
         for problem in sample[0]:
-            *found, _ = forward(ops, problem, keep=False)
+            *found, _ = forward(problem, keep=False)
             assert all(t.isfinite().all() for t in found)
     finally:
         torch.use_deterministic_algorithms(False)
@@ -290,11 +196,11 @@ def test_every_element_of_every_result_is_written(
 
 @needs_device
 def test_arguments_and_kept_values_are_left_alone(sample: Sample) -> None:
-    kept = [forward(ops, problem) for problem in sample[0]]
+    kept = [forward(problem) for problem in sample[0]]
     tensors = [*tensors_of(sample), *(t for results in kept for t in results)]
     before = [t.clone() for t in tensors]
     for problem, results in zip(sample[0], kept, strict=True):
-        backward(ops, problem, results)
+        backward(problem, results)
     everything_of(sample)
     assert_same_bits(tensors, before)
 
@@ -349,17 +255,17 @@ def test_ops_run_on_the_current_stream(sample: Sample) -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
 def test_ops_run_on_the_device_of_their_arguments(sample: Sample) -> None:
     problem, other = sample[0][0], torch.device("cuda:1")
-    actual = list(everything(ops, on(other, problem)).values())
+    actual = list(everything(on(other, problem)).values())
     assert {t.device for t in actual} == {other}
-    expected = everything(ops, problem).values()
+    expected = everything(problem).values()
     assert_same_bits([t.cpu() for t in actual], [t.cpu() for t in expected])
 
 
 @needs_device
-@pytest.mark.parametrize("case", OPS)
+@pytest.mark.parametrize("case", backend.OPS)
 def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) -> None:
     (problem, *_), logits, target = sample
-    output, _, _, cells, kept = forward(ops, problem)
+    output, _, _, cells, kept = forward(problem)
     tensors = [problem.arguments.get(name) for name in ARGUMENTS]
     gradients = [problem.gradients.get(name) for name in OUTPUTS]
     ids = target.flatten().clamp(0)
@@ -375,20 +281,3 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
     }
     op: Callable[..., object] = getattr(ops, case)
     torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))
-
-
-@needs_device
-@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int32])
-def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
-    target = torch.zeros(2, dtype=torch.int64, device=DEVICE)
-    matrix = torch.zeros(2, 3, device=DEVICE).to(dtype)
-    with pytest.raises(TypeError, match="^logits has dtype"):
-        ops.time_softmax_loss(matrix, target, -1, True)
-    with pytest.raises(TypeError, match="^weight has dtype"):
-        ops.gather_columns(matrix, target)
-    with pytest.raises(TypeError, match="^d has dtype"):
-        ops.scatter_columns(matrix, target, 3)
-    problem = on(DEVICE, draw("lstm", (2, 2, 2, 2), torch.float32, 0))
-    arguments = {name: t.to(dtype) for name, t in problem.arguments.items()}
-    with pytest.raises(TypeError, match="^input has dtype"):
-        forward(ops, replace(problem, arguments=arguments))

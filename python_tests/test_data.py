@@ -20,6 +20,8 @@ from seqkern.data import (
 )
 from seqkern.data.pydoc import pydoc_splits
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 
 def test_data_imports_no_kernel() -> None:
     folder = Path(seqkern.data.__file__).parent

@@ -9,6 +9,8 @@ import pytest
 
 import seqkern
 
+pytestmark = pytest.mark.backends("cpu", reason="about the CPU kernels")
+
 TESTS = [
     "test_recurrent.py::test_outputs_and_gradients_match_the_reference",
     "test_recurrent.py::test_sigmoid_and_tanh_are_accurate_everywhere",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parametrizations
 
 import seqkern.nn
+from backend import not_on_host
 from nn_layers import states
 
 N, D, H = 3, 4, 17
@@ -113,6 +114,7 @@ def test_a_step_of_a_cell_is_a_step_of_the_layer(kind: str) -> None:
     torch.testing.assert_close(states(hx), tuple(state[0] for state in states(final)))
 
 
+@not_on_host
 @each_kind
 def test_compiled_cell_equals_eager_for_all_batches_with_one_graph(kind: str) -> None:
     cell, _ = pair(kind, D, H)

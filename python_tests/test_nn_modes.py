@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from backend import not_on_host
 from nn_layers import KINDS, draw, make, pair, results, states
 
 T, N, D, H = 5, 3, 4, 8
@@ -47,6 +48,7 @@ def step(layer: Any, function: Any, x: Tensor, hx: Any, **keywords: Any) -> list
     return [output, *states(hn), *torch.autograd.grad(loss, list(layer.parameters()))]
 
 
+@not_on_host
 @pytest.mark.parametrize("call", CALLS)
 @each_kind
 def test_compiled_layer_equals_eager_for_all_shapes_with_one_graph(kind: str, call: str) -> None:
@@ -60,6 +62,7 @@ def test_compiled_layer_equals_eager_for_all_shapes_with_one_graph(kind: str, ca
         torch.testing.assert_close(actual, step(layer, layer, x, hx, **keywords))
 
 
+@not_on_host
 @pytest.mark.parametrize("name", ["norm and heads", "recompute"])
 @pytest.mark.parametrize("kind", ["rnn_tanh", "lstm", "gru"])
 def test_compiled_options_equal_eager(kind: str, name: str) -> None:
@@ -72,6 +75,7 @@ def test_compiled_options_equal_eager(kind: str, name: str) -> None:
     torch.testing.assert_close(compiled(x)[0], noisy(x)[0])
 
 
+@not_on_host
 def test_compiled_token_ids_and_inner_states_equal_eager() -> None:
     layer = make("lstm", 9, H, num_layers=2)
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -81,6 +85,7 @@ def test_compiled_token_ids_and_inner_states_equal_eager() -> None:
         torch.testing.assert_close(compiled(ids, **keywords), layer(ids, **keywords))
 
 
+@not_on_host
 def test_packed_sequences_between_compiled_parts_equal_eager() -> None:
     layer = make("gru", D, H)
     packed = pack_padded_sequence(

@@ -10,6 +10,8 @@ import torch.distributed
 
 from ddp_worker import Model
 
+pytestmark = pytest.mark.backends("cpu", reason="its processes run the CPU kernels")
+
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import seqkern.functional as F
+from backend import on_cpu
 from helpers import LSTM_ARGUMENTS
 from seqkern.functional._recurrent_arguments import CELLS
 
@@ -84,7 +85,9 @@ def test_dtype_unlike_the_input_is_refused(grad: bool, name: str) -> None:
         call(grad, **{name: torch.zeros(SHAPES[name], dtype=torch.float64)})
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.complex64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float16, marks=on_cpu), torch.complex64, torch.bool]
+)
 def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
     arguments = {name: torch.zeros(shape, dtype=dtype) for name, shape in SHAPES.items()}
     with pytest.raises(TypeError, match="^input has dtype .*expected .*float"):

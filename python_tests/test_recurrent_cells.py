@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import seqkern.functional as F
-from helpers import DTYPES, PROPERTY, error, threads
+from helpers import DTYPES, error, examples, threads
 from recurrent_cases import (
     FLOOR,
     NAMES,
@@ -39,7 +39,7 @@ USED = st.frozensets(st.sampled_from(["output", "h_n", "c_n", "cells"])).filter(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NAMES)
-@settings(PROPERTY, max_examples=12)
+@examples(12)
 @example((3, 13, 17, 130), frozenset(PLAIN), True, frozenset(["output", "h_n"]), False, 0)
 @example((0, 6, 3, 5), frozenset(PLAIN), False, frozenset(["output", "h_n", "c_n"]), False, 1)
 @example((2, 0, 3, 5), frozenset(PLAIN), False, frozenset(["output", "cells"]), False, 2)

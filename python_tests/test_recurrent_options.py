@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import seqkern.functional as F
-from helpers import DTYPES, PROPERTY, error, generator, normal
+from backend import on_cpu
+from helpers import DTYPES, error, examples, generator, normal
 from recurrent_cases import (
     NAMES,
     OPTIONS,
@@ -31,7 +32,7 @@ BEYOND = [option for option in OPTIONS if option not in PLAIN]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", NAMES)
-@settings(PROPERTY, max_examples=25)
+@examples(25)
 @given(
     sizes=st.tuples(
         st.sampled_from([0, 1, 2, 3, 6]),
@@ -187,6 +188,7 @@ def test_length_of_zero_returns_the_initial_state_and_its_gradient(cell: str) ->
         assert torch.equal(actual[f"d_{initial}"][none], problem.gradients[final][none])
 
 
+@on_cpu
 @pytest.mark.parametrize("length", [-1, 6])
 @pytest.mark.parametrize("masked", [False, True])
 def test_length_out_of_range_is_refused(length: int, masked: bool) -> None:

@@ -32,6 +32,8 @@ from reference_cases import (
     state,
 )
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 
 def weighted_sum(forward: Callable[[Any], Array], x: Any, weight: Array) -> Callable[[], float]:
     """Return a loss whose gradient at the output of `forward` is `weight`."""

@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from reference import CELLS, LayerNorm, RecurrentReference, TimeLSTM, TimeRNN, Variable, mapping
 from reference_cases import Array, D, H, N, T, recurrent_arguments, recurrent_params
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 MODULES: dict[str, tuple[str, Callable[..., torch.nn.RNNBase], dict[str, Any]]] = {
     "rnn_tanh": ("rnn_tanh", torch.nn.RNN, {"nonlinearity": "tanh"}),
     "rnn_relu": ("rnn_relu", torch.nn.RNN, {"nonlinearity": "relu"}),

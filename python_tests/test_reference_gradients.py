@@ -8,6 +8,8 @@ from numpy.random import Generator
 from reference import CELLS, RecurrentReference
 from reference_cases import OPTIONS, PLAIN, assert_gradients, options_of, recurrent_arguments
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 NOT_DIFFERENTIABLE = {"lengths", "resets", "reset_to_initial", "reverse"}
 
 COMBINATIONS = {

@@ -15,6 +15,8 @@ from numpy.random import Generator
 from reference import TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
 from reference_cases import Array, D, H, N, T, V, assert_equal, recurrent_params, state
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 
 @pytest.fixture(params=["lstm", "rnn"])
 def maps(request: pytest.FixtureRequest, rng: Generator) -> SimpleNamespace:

@@ -9,6 +9,8 @@ from numpy.random import Generator
 from reference import CELLS, RecurrentReference, RecurrentResult
 from reference_cases import PLAIN, Array, options_of, recurrent_arguments
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 WITH_TIME = ("input", "resets", "zoneout_h", "zoneout_c")
 WITH_SEQUENCES = (*WITH_TIME, "h_0", "c_0", "lengths", "recurrent_mask")
 

@@ -10,6 +10,8 @@ import pytest
 
 import reference
 
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
 MODULES = sorted(module.name for module in pkgutil.iter_modules(reference.__path__, "reference."))
 
 

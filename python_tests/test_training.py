@@ -33,6 +33,8 @@ from seqkern.training import (
 )
 from seqkern.training import trainer as trainer_module
 
+pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
+
 SMALL = RunConfig(
     vocab_size=12,
     embed_size=6,

@@ -31,7 +31,7 @@ gather(ColumnsParams<T> p) {
 template <class T>
 cudaError_t launch_gather_columns(const ColumnsParams<T>& p, cudaStream_t stream) {
   if (p.count == 0 || p.rows == 0) return cudaSuccess;  // a grid must not be empty
-  return launch(gather<T>, Grid{(p.rows + kThreads - 1) / kThreads, p.count}, kThreads, stream, p);
+  return launch(gather<T>, {{(p.rows + kThreads - 1) / kThreads, p.count}, kThreads, stream}, p);
 }
 
 #define SEQKERN_INSTANTIATE(T) template cudaError_t launch_gather_columns(const ColumnsParams<T>&, cudaStream_t);

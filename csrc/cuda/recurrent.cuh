@@ -1,13 +1,14 @@
-// What the kernels of a recurrent step share: the state that enters a step, rows of units, layer norms of a row, and launches.
+// What the recurrent kernels share: the state that enters a step, rows of units, layer norms of a row, and launches.
 //
 // Each hidden unit of each sequence is one thread's: it reads the unit's gates, applies the cell, and writes what the step
-// yields. The products with the weights are the caller's (ops/cuda_recurrent_steps.cpp). Where layer norms need sums over a row
-// of units, a block takes whole rows, and a unit stays with one thread in all passes over the row.
+// yields (recurrent_forward.cuh, recurrent_backward.cuh). A launch is one step (recurrent_*.cu), whose products with the weights
+// are the caller's, or many (recurrent_persistent.cuh), with products of its own. Where layer norms need sums over a row of
+// units, a block takes whole rows, and a unit stays with one thread in all passes over the row.
 #pragma once
 
 #include <cmath>
 
-#include "cuda/device.cuh"
+#include "cuda/reduce.cuh"
 #include "math/cells.h"
 #include "params/recurrent_step.h"
 
@@ -76,27 +77,32 @@ SEQKERN_DEVICE void for_each_unit(int64_t size, const Body& body) {
   for (int64_t j = block_index() * block_size() + thread_index(); j < size; j += block_count() * block_size()) body(j);
 }
 
-// What forward and backward know of a row of units.
+// What forward and backward know of a row of units at a step. Arrays of several steps are given at the row of p.step; others are
+// `shift` rows from there.
 template <class Cell, class T>
 struct CellRow {
   using S = Sum<T>;
   static constexpr int G = Cell::kGates, kSlots = Cell::kSlots;
 
   Row row;
-  int64_t heads, hidden_size;
-  Entry from;  // the state that the step begins with
+  int64_t heads, hidden_size, step;
+  int64_t row_at_step;  // row.index, in arrays of several steps
+  Entry from;           // the state that the step begins with
   bool taken;
 
-  SEQKERN_DEVICE CellRow(const RecurrentStepParams& p, const Row& row)
+  SEQKERN_DEVICE CellRow(const RecurrentStepParams& p, const Row& row, int64_t step, int64_t shift)
       : row(row),
         heads(p.heads),
         hidden_size(p.hidden_size),
-        from(entry(p, p.step, row.sequence)),
-        taken(cuda::taken(p, p.step, row.sequence)) {}
+        step(step),
+        row_at_step(row.index + shift * p.batch * p.heads),
+        from(entry(p, step, row.sequence)),
+        taken(cuda::taken(p, step, row.sequence)) {}
 
-  // Places in arrays [N, K, H], [N, K, G, H], [K, H] and [K, G, H].
+  // Places in arrays [N, K, H], of several steps [.., N, K, H] and [.., N, K, G, H], [K, H] and [K, G, H].
   SEQKERN_DEVICE int64_t unit(int64_t j) const { return row.index * hidden_size + j; }
-  SEQKERN_DEVICE int64_t unit_of_gate(int g, int64_t j) const { return (row.index * G + g) * hidden_size + j; }
+  SEQKERN_DEVICE int64_t unit_at_step(int64_t j) const { return row_at_step * hidden_size + j; }
+  SEQKERN_DEVICE int64_t gate_at_step(int g, int64_t j) const { return (row_at_step * G + g) * hidden_size + j; }
   SEQKERN_DEVICE int64_t column(int64_t j) const { return row.head * hidden_size + j; }
   SEQKERN_DEVICE int64_t column_of_gate(int g, int64_t j) const { return (row.head * G + g) * hidden_size + j; }
 
@@ -111,12 +117,12 @@ struct CellRow {
 
   // Slots as they are kept.
   SEQKERN_DEVICE void load_slots(const S* input, const S* hidden, int64_t j, S (&s)[kSlots]) const {
-    for (int i = 0; i < G; ++i) s[i] = input[unit_of_gate(math::gate_of_input_slot<Cell>(i), j)];
-    if constexpr (kSlots > G) s[G] = hidden[unit(j)];
+    for (int i = 0; i < G; ++i) s[i] = input[gate_at_step(math::gate_of_input_slot<Cell>(i), j)];
+    if constexpr (kSlots > G) s[G] = hidden[unit_at_step(j)];
   }
   SEQKERN_DEVICE void store_slots(S* input, S* hidden, int64_t j, const S (&s)[kSlots]) const {
-    for (int i = 0; i < G; ++i) input[unit_of_gate(math::gate_of_input_slot<Cell>(i), j)] = s[i];
-    if constexpr (kSlots > G) hidden[unit(j)] = s[G];
+    for (int i = 0; i < G; ++i) input[gate_at_step(math::gate_of_input_slot<Cell>(i), j)] = s[i];
+    if constexpr (kSlots > G) hidden[unit_at_step(j)] = s[G];
   }
 };
 
@@ -169,7 +175,7 @@ cudaError_t launch_rows(void (*kernel)(Params), int64_t rows, int64_t size, bool
                         cudaStream_t stream) {
   if (rows == 0 || size == 0) return cudaSuccess;  // a grid must not be empty
   const int threads = whole_rows ? kThreadsOfRow : kThreads;
-  return launch(kernel, Grid{whole_rows ? 1 : (size + threads - 1) / threads, rows}, threads, stream, params);
+  return launch(kernel, {{whole_rows ? 1 : (size + threads - 1) / threads, rows}, threads, stream}, params);
 }
 
 // Calls body(Cell()) with a cell of the list.

@@ -4,13 +4,12 @@
 
 #include <cuda_runtime_api.h>
 
+#include "cuda/recurrent_plan.h"
 #include "math/types.h"
+#include "params/recurrent_persistent.h"
 #include "params/recurrent_step.h"
 
 namespace seqkern::cuda {
-
-using math::Float16;
-using math::Sum;
 
 // The input of the product with W_hh at one or more steps, where that is not an array at hand.
 template <class T>
@@ -33,5 +32,14 @@ cudaError_t launch_recurrent_backward(int cell, const RecurrentStepBackwardParam
 // The gradient of a step's hidden state alone: for the projection's backward pass, and with step -1 for that of h_0.
 template <class T>
 cudaError_t launch_recurrent_arrive(const RecurrentArriveParams<T>& params, cudaStream_t stream);
+
+// All steps of a recurrence in one launch, as `plan` lays it out (not by steps); T is not double, and there are neither layer
+// norms nor a projection. With `fits`, nothing is launched: it says whether the device can run it.
+template <class T>
+cudaError_t launch_recurrent_persistent(int cell, const RecurrentPlan& plan, const RecurrentPersistentForwardParams<T>& params,
+                                        cudaStream_t stream, bool* fits = nullptr);
+template <class T>
+cudaError_t launch_recurrent_persistent(int cell, const RecurrentPlan& plan, const RecurrentPersistentBackwardParams<T>& params,
+                                        cudaStream_t stream, bool* fits = nullptr);
 
 }  // namespace seqkern::cuda

@@ -14,7 +14,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "cuda/device.cuh"
+#include "cuda/reduce.cuh"
 #include "math/primitives.h"
 
 namespace seqkern::cuda {
@@ -181,11 +181,11 @@ int threads_for(int64_t classes) {
 template <class T>
 cudaError_t launch_softmax_loss(const SoftmaxLossCudaParams<T, Sum<T>>& params, cudaStream_t stream) {
   constexpr int kWidth = kVectorBytes / sizeof(T);
-  cudaError_t error = launch(count_rows<T>, Grid{1, 1}, kMaxThreads, stream, params);
+  cudaError_t error = launch(count_rows<T>, {{1, 1}, kMaxThreads, stream}, params);
   if (error == cudaSuccess && params.rows > 0)
-    error = launch(vectors_fit(params) ? rows_loss<T, kWidth> : rows_loss<T, 1>, Grid{params.rows, 1},
-                   threads_for<T>(params.classes), stream, params);
-  if (error == cudaSuccess) error = launch(mean_loss<T>, Grid{1, 1}, kMaxThreads, stream, params);
+    error = launch(vectors_fit(params) ? rows_loss<T, kWidth> : rows_loss<T, 1>,
+                   {{params.rows, 1}, threads_for<T>(params.classes), stream}, params);
+  if (error == cudaSuccess) error = launch(mean_loss<T>, {{1, 1}, kMaxThreads, stream}, params);
   return error;
 }
 

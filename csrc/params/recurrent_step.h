@@ -39,13 +39,14 @@ struct RecurrentEnterParams : RecurrentStepParams {
   const T* h_0;             // [N, K, R]
   const T* output;          // [T, N, K, R]
   const T* recurrent_mask;  // [N, K, R]
-  T* h;                     // [count, N, K, R], in the order of the rows of output
+  int64_t row_size;         // of a row of h: R or more
+  T* h;                     // [count, N, K, row_size], in the order of the rows of output; written up to R
 };
 
 template <class T, class S = math::Sum<T>>
 struct RecurrentStepForwardParams : RecurrentStepParams {
   const S* gates_x;  // [N, K, G, H]: x W_ih^T
-  const S* gates_h;  // [K, N, G, H]: h W_hh^T; but for a gated candidate, whose hidden part is in candidate_h: [K, N, G - 1, H]
+  S* gates_h;        // [K, N, G, H]: h W_hh^T; but for a gated candidate, whose hidden part is in candidate_h: [K, N, G - 1, H]
   const S* candidate_h;     // [K, N, H]
   const T* bias_ih;         // [K, G, H]
   const T* bias_hh;         // [K, G, H]

@@ -16,6 +16,15 @@ using namespace seqkern;
 using namespace seqkern::cuda;
 using namespace seqkern::test;
 
+// Makes the arrays, and none else, what a launch may access.
+template <class... V>
+void declare(const Step& of, std::vector<V>&... arrays) {
+  host::forget_buffers();
+  host::declare_buffer(of.of_length.data(), of.of_length.size() * sizeof(int64_t));
+  host::declare_buffer(of.of_reset.data(), of.of_reset.size());
+  (host::declare_buffer(arrays.data(), arrays.size() * sizeof(V)), ...);
+}
+
 // What forward leaves for backward.
 template <class S>
 struct Kept {
@@ -75,6 +84,9 @@ Kept<Sum<T>> test_forward(int cell, const Step& of, double tolerance) {
   p.cell_h = pointer(kept.cell_h);
   p.hh = {pointer(kept.normal_hh), pointer(kept.scale_hh)};
   p.cc = {pointer(kept.normal_c), pointer(kept.scale_c)};
+  declare(of, b_ih, b_hh, weight_cell, scale_hh, scale_c, shift_c, h_0, c_0, h_prev, factor, zone_h, zone_c, gates_x, gates_h,
+          candidate_h, c, h, h_next, product_input, cells, kept.slots, kept.hidden_slot, kept.cell_h, kept.normal_hh,
+          kept.scale_hh, kept.normal_c, kept.scale_c);
   CHECK(launch_recurrent_gate(cell, p, cudaStream_t()) == (gated ? cudaSuccess : cudaErrorInvalidValue));
   CHECK(launch_recurrent_forward(cell, p, cudaStream_t()) == cudaSuccess);
 
@@ -217,6 +229,10 @@ void test_backward(int cell, const Step& of, Kept<Sum<T>>& kept, bool arrived, d
   p.d_bias_hh = d_bias_hh.data();
   p.d_norm_c = d_norm_c.data();
   p.d_norm_c_bias = d_norm_c_bias.data();
+  declare(of, weight_cell, scale_hh, scale_c, shift_c, h_0, c_0, h_prev, c_prev, factor, zone_h, zone_c, d_output, d_product,
+          d_direct, d_c, d_cells, d_gated, d_cell_h, d_h_0, d_c_0, d_normed_h, d_weight_cell, d_norm_hh, d_bias_hh, d_norm_c,
+          d_norm_c_bias, d_gates_x, d_gates_h, product_input, kept.slots, kept.hidden_slot, kept.cell_h, kept.normal_hh,
+          kept.scale_hh, kept.normal_c, kept.scale_c);
   CHECK(launch_recurrent_candidate(cell, p, cudaStream_t()) == (gated ? cudaSuccess : cudaErrorInvalidValue));
   CHECK(launch_recurrent_backward(cell, p, cudaStream_t()) == cudaSuccess);
 
@@ -282,6 +298,7 @@ void test_arrive(const Step& of, double tolerance) {
   p.d_direct = pointer(d_direct);
   p.d_h_0 = d_h_0.data();
   p.d_h = d_h.data();
+  declare(of, factor, d_output, d_product, d_direct, d_h_0, d_h);
   CHECK(launch_recurrent_arrive(p, cudaStream_t()) == cudaSuccess);
   const Arrived expected = arrive(of);
   CHECK(all_close(d_h, expected.of_h, tolerance));
@@ -301,11 +318,12 @@ void test_enter(const Step& of, int64_t first, int64_t count, std::mt19937& rand
   set_place(p, of);
   p.step = first;
   p.count = count;
-  p.state_size = of.H;
+  p.state_size = p.row_size = of.H;
   p.h_0 = pointer(h_0);
   p.output = pointer(all);
   p.recurrent_mask = pointer(factor);
   p.h = h.data();
+  declare(of, h_0, factor, all, h);
   CHECK(launch_recurrent_enter(p, cudaStream_t()) == cudaSuccess);
   for (int64_t i = 0; i < count; ++i)
     for (int64_t n = 0; n < N; ++n)

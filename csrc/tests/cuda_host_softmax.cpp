@@ -80,6 +80,13 @@ void test(const Case<T>& of, double tolerance) {
   p.row_loss = row_loss.data();
   p.loss = &loss;
   p.d_logits = of.with_gradient ? d_logits.data() : nullptr;
+  host::forget_buffers();
+  host::declare_buffer(logits.data(), static_cast<size_t>(R * V) * sizeof(T));
+  host::declare_buffer(target.data(), target.size() * sizeof(int64_t));
+  host::declare_uninitialized(&count, sizeof(count));
+  host::declare_uninitialized(row_loss.data(), row_loss.size() * sizeof(S));
+  host::declare_uninitialized(&loss, sizeof(loss));
+  if (of.with_gradient) host::declare_buffer(d_logits.data(), static_cast<size_t>(R * V) * sizeof(T));
   CHECK(launch_softmax_loss(p, cudaStream_t()) == cudaSuccess);
 
   const auto counted = static_cast<double>(R - std::count(target.begin(), target.end(), kIgnored));
@@ -133,6 +140,13 @@ void test_special(std::vector<float> row, int64_t target, double loss, double d_
   std::vector<float> d_row(row.size());
   const SoftmaxLossCudaParams<float, float> p{
       1, static_cast<int64_t>(row.size()), kIgnored, row.data(), &target, &count, &row_loss, &actual, d_row.data()};
+  host::forget_buffers();
+  host::declare_buffer(row.data(), row.size() * sizeof(float));
+  host::declare_buffer(&target, sizeof(target));
+  host::declare_uninitialized(&count, sizeof(count));
+  host::declare_uninitialized(&row_loss, sizeof(row_loss));
+  host::declare_uninitialized(&actual, sizeof(actual));
+  host::declare_uninitialized(d_row.data(), d_row.size() * sizeof(float));
   CHECK(launch_softmax_loss(p, cudaStream_t()) == cudaSuccess);
   const auto same = [](double a, double b) { return std::isnan(b) ? std::isnan(a) : a == b || std::fabs(a - b) < 1e-6; };
   CHECK(same(static_cast<double>(actual), loss));

@@ -1,0 +1,225 @@
+"""What gpu_bench.py measures: points, the most important first, so that any beginning is of use."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import torch
+from case import PEERS, Case, Run
+from recurrent import GATES, Sizes, flops_of, make_layer, pass_name, token_case
+
+import seqkern
+import seqkern.functional
+
+# dtype, and whether products of float32 may be rounded to TF32.
+PRECISIONS = {
+    "bf16": (torch.bfloat16, False),
+    "fp16": (torch.float16, False),
+    "tf32": (torch.float32, True),
+    "fp32": (torch.float32, False),
+}
+CELLS = ("LSTM", "GRU", "RNN")
+PASSES = (False, True)  # with a backward pass?
+HIDDEN_SIZES = (768, 512, 1024, 256, 2048, 128)
+BATCHES = (16, 64, 1, 128)
+STEPS = 256
+TARGETS = {False: 1.0e-3, True: 3.0e-3}  # seconds, LSTM H = D = 768, N = 16, T = 1024
+BYTES_PER_SECOND = 3.0e12  # that a copy moves on an H100, read and written: the floor of the loss
+
+# Copies of a point's tensors are used in turn until they exceed the L2 cache (50 MB on an H100).
+COLD_BYTES = 128 * 2**20
+MOST_SETS = 4
+
+# Peers of the tuning points: kernels that seqkern.cuda.recurrent_kernel selects.
+KERNELS: dict[str, tuple[str, dict[str, int]]] = {
+    "steps": ("steps", {}),
+    "grid": ("grid", {}),
+    "cluster": ("cluster", {}),
+    **{f"grid, groups={n}": ("grid", {"groups": n}) for n in (1, 2, 4)},
+    **{f"cluster, groups={n}": ("cluster", {"groups": n}) for n in (1, 2, 4)},
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A comparison on a GPU.
+
+    Parameters
+    ----------
+    section
+        The part of the report that it belongs to.
+    case
+        The work.
+    precision
+        A name of PRECISIONS.
+    sets
+        Copies of its tensors; as many calls are timed together.
+    target, floor
+        Seconds that seqkern should reach, and that it cannot beat.
+    """
+
+    section: str
+    case: Case
+    precision: str
+    sets: int = 1
+    target: float | None = None
+    floor: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.section}: {self.case}"
+
+
+@contextmanager
+def precision_of(name: str) -> Iterator[None]:
+    """Allow TF32 products or not, for both peers."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = PRECISIONS[name][1]
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def sets_for(bytes_of_call: float) -> int:
+    """Return how many copies of a call's tensors are used in turn."""
+    return min(MOST_SETS, max(1, round(COLD_BYTES / bytes_of_call)))
+
+
+def layer_point(
+    section: str,
+    cell: str,
+    precision: str,
+    sizes: Sizes,
+    backward: bool,
+    make: Callable[..., Run] = make_layer,
+    peers: tuple[str, ...] = PEERS,
+    target: float | None = None,
+) -> Point:
+    """One layer, one direction; ``make`` takes a peer and what ``make_layer`` takes."""
+    dtype = PRECISIONS[precision][0]
+    make = partial(make, cell=cell, sizes=sizes, backward=backward, dtype=dtype)
+    group = f"{cell}, {precision}, {pass_name(backward)}"
+    case = Case(group, sizes, make, flops_of(cell, sizes, backward), peers)
+    features = sizes["D"] + sizes["H"]
+    elements = features * (sizes["T"] * sizes["N"] + GATES[cell] * sizes["H"])
+    return Point(section, case, precision, sets_for(elements * dtype.itemsize), target)
+
+
+def layer_sizes(steps: int, batch: int, hidden_size: int) -> Sizes:
+    """Return the sizes of a layer with D = H."""
+    return {"N": batch, "T": steps, "D": hidden_size, "H": hidden_size}
+
+
+def target_points(tiny: bool) -> list[Point]:
+    """Return the LSTM of the published figures."""
+    sizes = layer_sizes(3, 2, 4) if tiny else layer_sizes(1024, 16, 768)
+    return [
+        layer_point("targets", "LSTM", precision, sizes, backward, target=TARGETS[backward])
+        for precision, backward in product(("bf16", "fp16"), PASSES)
+    ]
+
+
+def make_loss(peer: str, rows: int, classes: int, backward: bool) -> Run:
+    """Make logits in bfloat16, and targets; the backward pass yields the gradient of the logits."""
+    torch.manual_seed(0)
+    logits = torch.randn(rows, classes, dtype=torch.bfloat16).requires_grad_(backward)
+    target = torch.randint(classes, (rows,))
+
+    def loss() -> torch.Tensor:
+        if peer == "seqkern":
+            return seqkern.functional.time_softmax_loss(logits, target)
+        return torch.nn.functional.cross_entropy(logits, target, ignore_index=-1)
+
+    return (lambda: torch.autograd.grad(loss(), logits)) if backward else loss
+
+
+def softmax_points(tiny: bool) -> list[Point]:
+    """Return the loss over vocabularies; it reads logits once, and writes their gradients once."""
+    rows, vocabularies = (3, (10,)) if tiny else (8192, (10_000, 128_000))
+    points = []
+    for classes, backward in product(vocabularies, reversed(PASSES)):
+        moved = rows * classes * 2 * (2 if backward else 1)
+        make = partial(make_loss, rows=rows, classes=classes, backward=backward)
+        case = Case(f"loss, bf16, {pass_name(backward)}", {"N": rows, "V": classes}, make)
+        floor = moved / BYTES_PER_SECOND
+        points.append(Point("softmax", case, "bf16", sets_for(moved), floor=floor))
+    return points
+
+
+def make_with_kernel(peer: str, **arguments: object) -> Run:
+    """Make seqkern's layer on a kernel of KERNELS, or torch's layer."""
+    run = make_layer("torch" if peer == "torch" else "seqkern", **arguments)
+    if peer == "torch":
+        return run
+    kernel, options = KERNELS[peer]
+
+    def with_kernel() -> object:
+        with seqkern.cuda.recurrent_kernel(kernel, **options):
+            return run()
+
+    return with_kernel
+
+
+def tuning_points(tiny: bool) -> list[Point]:
+    """Return layers on each recurrent kernel, where this seqkern lets one choose."""
+    if not hasattr(getattr(seqkern, "cuda", None), "recurrent_kernel"):
+        return []
+    pairs = [(n, h) for h in (768, 256, 512, 1024, 2048) for n in (16, *((1, 128) * (h == 768)))]
+    return [
+        layer_point(
+            "tuning",
+            cell,
+            precision,
+            layer_sizes(3, 2, 4) if tiny else layer_sizes(STEPS, n, h),
+            backward,
+            make_with_kernel,
+            (*KERNELS, "torch"),
+        )
+        for (n, h), precision, cell, backward in product(
+            [(2, 4)] if tiny else pairs, ("bf16", "tf32"), ("LSTM", "GRU"), PASSES
+        )
+    ]
+
+
+def layer_points(tiny: bool) -> list[Point]:
+    """Return the grid of layers, size by size."""
+    if tiny:
+        pairs = [(3, 4)]
+    else:
+        places = product(enumerate(BATCHES), enumerate(HIDDEN_SIZES))
+        ranked = sorted(places, key=lambda place: place[0][0] + place[1][0])
+        pairs = [(batch, hidden_size) for (_, batch), (_, hidden_size) in ranked]
+    return [
+        layer_point("layers", cell, precision, layer_sizes(2 if tiny else STEPS, n, h), backward)
+        for (n, h), precision, cell, backward in product(pairs, PRECISIONS, CELLS, PASSES)
+    ]
+
+
+def token_points(tiny: bool) -> list[Point]:
+    """Return layers on token ids beside torch's on one-hot encodings."""
+    n, t, v, h = (2, 3, 100, 4) if tiny else (64, 35, 10_000, 512)
+    sizes = {"N": n, "T": t, "V": v, "H": h}
+    return [
+        Point("tokens", token_case(cell, sizes, backward), "tf32")
+        for cell, backward in product(("LSTM", "GRU"), PASSES)
+    ]
+
+
+SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
+    "targets": target_points,
+    "softmax": softmax_points,
+    "tuning": tuning_points,
+    "layers": layer_points,
+    "tokens": token_points,
+}
+
+
+def points(tiny: bool = False, only: Sequence[str] = ()) -> list[Point]:
+    """Return all points, or those whose name contains one of the texts."""
+    found = [point for section in SECTIONS.values() for point in section(tiny)]
+    return [point for point in found if not only or any(text in str(point) for text in only)]

@@ -1,0 +1,398 @@
+"""What gpu_check.py found, in Markdown and JSON; reads figures alone, and needs no seqkern."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from tables import by_group, grid_table, milliseconds, table, timing_text
+from timing import Result
+
+MOST_LISTED = 60  # rows of a list of points or failures
+# Relative differences from torch that rounding may explain, over hundreds of steps and rows.
+PLAUSIBLE = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured point, as gpu_bench.py writes it."""
+
+    end: str  # the point's name
+    section: str
+    precision: str
+    sets: int
+    target: float | None
+    floor: float | None
+    modes: Mapping[str, str]
+    errors: Mapping[str, str]
+    differences: Mapping[str, float]  # relative, from torch's results
+    result: Result
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "Row":
+        """Read a line."""
+        return cls(**{**line, "result": Result.from_row(line["result"])})
+
+    @property
+    def compared(self) -> bool:
+        """Whether there are times of both peers."""
+        return {"seqkern", "torch"} <= {*self.result.times}
+
+    def step(self, peer: str) -> float:
+        """Return a peer's microseconds a time step."""
+        return self.result.times[peer].median / self.result.sizes["T"] * 1e6
+
+    def time(self, peer: str) -> str:
+        """Return a peer's time, or a dash."""
+        times = self.result.times
+        return timing_text(times[peer]) if peer in times else "–"
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return what gpu_bench.py wrote; its last line may be cut short."""
+    found = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def unfinished(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the points that were begun and never ended, and why, where that is known."""
+    ended = {line["end"] for line in lines if "end" in line}
+    begun = [line["begin"] for line in lines if "begin" in line]
+    why = {line["lost"]: line["error"] for line in lines if "lost" in line}
+    return [f"{name}: {why.get(name, 'no word')}" for name in begun if name not in ended]
+
+
+def stem_of(data: Mapping[str, Any]) -> str:
+    """Return the name of the files."""
+    if data["device"] == "cpu":
+        return "gpu-check-dry-run"
+    return "gpu-" + re.sub(r"[^a-z0-9]+", "-", data["facts"]["gpu"].lower()).strip("-")
+
+
+def cut(lines: list[str]) -> list[str]:
+    """Shorten a list, and say so."""
+    left = len(lines) - MOST_LISTED
+    return [*lines[:MOST_LISTED], f"- and {left} more"] if left > 0 else lines
+
+
+def cell_text(text: str) -> str:
+    """Return text that may stand in a table or list."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def environment(data: Mapping[str, Any], build: Mapping[str, Any]) -> list[str]:
+    """Return the machine and the versions."""
+    facts = data["facts"]
+
+    def said(state: Mapping[str, str]) -> str:
+        return ", ".join(f"{key} {value}" for key, value in state.items()) or "nvidia-smi not there"
+
+    lines = []
+    if facts.get("gpu"):
+        lines += [
+            f"- {facts['gpu']}: compute capability {facts['capability']}, "
+            f"{facts['multiprocessors']} multiprocessors, {facts['memory_gib']} GiB, "
+            f"L2 {facts['l2_mb']} MB",
+            f"- before: {said(facts['idle'])}",
+            f"- after the benchmarks: {said(data.get('after') or {})}",
+            f"- measured ceilings: a copy moves {facts['copy_tb_per_s']} TB/s (read and written), "
+            f"a bf16 product of size 8192 runs at {facts['bf16_tflops']} TFLOP/s",
+        ]
+    names = ("torch", "cuda", "cudnn", "nvcc", "python")
+    lines.append("- " + ", ".join(f"{name} {facts[name]}" for name in names if name in facts))
+    built = ("seqkern", "compiler", "cuda_version", "cuda_architectures", "cpu")
+    lines.append("- " + (", ".join(f"{k} {build[k]}" for k in built if k in build) or "no build"))
+    return lines
+
+
+def stages(data: Mapping[str, Any]) -> list[str]:
+    """Return a row a stage."""
+    rows = [
+        [s["name"], s["outcome"], f"{s['seconds']:.0f}", f"{s['limit']:.0f}", cell_text(s["note"])]
+        for s in data["stages"]
+    ]
+    return table(["stage", "outcome", "seconds", "limit", ""], rows)
+
+
+def tests(data: Mapping[str, Any]) -> list[str]:
+    """Return the counts, and what failed."""
+    kinds = ("passed", "failed", "skipped")
+    rows = [[name, *(str(found[kind]) for kind in kinds)] for name, found in data["tests"].items()]
+    failures = [
+        f"- `{failure['test']}`: {cell_text(failure['message'])}"
+        for found in data["tests"].values()
+        for failure in found["failures"]
+    ]
+    if not rows:
+        return ["No results."]
+    return [*table(["", *kinds], rows), *([""] if failures else []), *cut(failures)]
+
+
+def sanitizers(data: Mapping[str, Any]) -> list[str]:
+    """Return what each tool of compute-sanitizer said."""
+    rows = [
+        [tool, cell_text("; ".join(found["summary"]) or "no summary"), found["covered"] or "–"]
+        for tool, found in data["sanitizers"].items()
+    ]
+    return table(["tool", "summary", "runs of gpu_sanitize.py"], rows) if rows else ["Not run."]
+
+
+def targets(rows: Sequence[Row]) -> list[str]:
+    """Return the points that have a target."""
+    head = ["", "size", "seqkern, ms", "target, ms", "", "torch, ms", "µs a step", "torch's"]
+    lines = []
+    for row in rows:
+        if row.target is None:
+            continue
+        ours, theirs = (peer in row.result.times for peer in ("seqkern", "torch"))
+        met = ours and row.result.times["seqkern"].median <= row.target
+        lines.append(
+            [
+                row.result.group,
+                row.result.name,
+                row.time("seqkern"),
+                milliseconds(row.target),
+                "met" if met else "**missed**",
+                row.time("torch"),
+                f"{row.step('seqkern'):.2f}" if ours else "–",
+                f"{row.step('torch'):.2f}" if theirs else "–",
+            ]
+        )
+    return table(head, lines) if lines else ["Not measured."]
+
+
+def speedups(rows: Sequence[Row]) -> list[str]:
+    """Return geometric means by cell and precision, and how many points are slower than torch."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.section == "layers" and row.compared:
+            kind, _, of_pass = row.result.group.rpartition(", ")
+            found.setdefault(kind, {}).setdefault(of_pass, []).append(row.result.speedup)
+    passes = ("forward", "forward + backward")
+    lines = []
+    for kind, by_pass in found.items():
+        ratios = [ratio for of_pass in by_pass.values() for ratio in of_pass]
+        texts = (
+            f"{geometric_mean(by_pass[p]):.2f} ({min(by_pass[p]):.2f} to {max(by_pass[p]):.2f})"
+            if p in by_pass
+            else "–"
+            for p in passes
+        )
+        slower = sum(ratio < 1 for ratio in ratios)
+        lines.append([kind, *texts, f"{slower} of {len(ratios)}"])
+    return table(["", *passes, "slower than torch"], lines) if lines else ["Not measured."]
+
+
+def slower(rows: Sequence[Row]) -> list[str]:
+    """Return the points at which torch is faster, the worst first."""
+    found = [row for row in rows if row.compared and row.result.speedup < 1]
+    return cut(
+        [
+            f"- {row.end}: {row.result.speedup:.2f} "
+            f"({row.time('seqkern')} against {row.time('torch')} ms)"
+            for row in sorted(found, key=lambda row: row.result.speedup)
+        ]
+    ) or ["None."]
+
+
+def softmax(rows: Sequence[Row]) -> list[str]:
+    """Return the loss beside torch's and the floor."""
+    head = ["", "size", "seqkern, ms", "torch, ms", "speed-up", "floor, ms", "of the floor"]
+    lines = []
+    for row in rows:
+        if row.floor is None:
+            continue
+        ours = row.result.times.get("seqkern")
+        lines.append(
+            [
+                row.result.group,
+                row.result.name,
+                row.time("seqkern"),
+                row.time("torch"),
+                f"{row.result.speedup:.2f}" if row.compared else "–",
+                milliseconds(row.floor),
+                f"{ours.median / row.floor:.2f}" if ours else "–",
+            ]
+        )
+    return table(head, lines) if lines else ["Not measured."]
+
+
+def peers_table(rows: Sequence[Row]) -> list[str]:
+    """Return a row a point with the time of each peer, the least one in bold."""
+    if not rows:
+        return ["Not measured."]
+    peers = list(dict.fromkeys(p for row in rows for p in (*row.result.times, *row.errors)))
+    lines = []
+    for row in rows:
+        times = {peer: timing.median for peer, timing in row.result.times.items()}
+        best = min(times, key=times.__getitem__, default=None)
+        texts = (f"**{row.time(p)}**" if p == best else row.time(p) for p in peers)
+        lines.append([row.result.group, row.result.name, *texts])
+    return table(["", "size", *(f"{peer}, ms" for peer in peers)], lines)
+
+
+def layers(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table over N and H for each cell, precision and pass."""
+    by_result = {id(row.result): row for row in rows if row.section == "layers" and row.compared}
+
+    def text(results: list[Result]) -> str:
+        if not results:
+            return "–"
+        (row,) = (by_result[id(result)] for result in results)
+        return f"{row.result.speedup:.2f}: {row.step('seqkern'):.2f} / {row.step('torch'):.2f}"
+
+    groups = by_group([row.result for row in by_result.values()])
+    if not groups:
+        yield "Not measured."
+    for name, group in groups.items():
+        yield from (f"### {name}", "", *grid_table(group, text), "")
+
+
+def remarks(data: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Return what a reader of the figures must know: what is not measured, or not as said."""
+    lost, planned = data["unfinished"], data["planned"]
+    lines = [f"- {len(rows)} of {planned} points were measured, the most important first"]
+    lines += [f"- hung or took the process down: {cell_text(name)}" for name in lost]
+    eager = [
+        f"- called eagerly, for it could not be captured: {row.end}, {peer}"
+        for row in rows
+        for peer, mode in row.modes.items()
+        if mode == "eager"
+    ]
+    differing = [
+        f"- **results differ**, by {difference:.2g}: {row.end}, {peer}"
+        for row in rows
+        for peer, difference in row.differences.items()
+        if not difference <= PLAUSIBLE[row.precision]  # NaN too
+    ]
+    failed: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for peer, error in row.errors.items():
+            failed.setdefault((peer, error), []).append(row.end)
+    errors = [
+        f"- {peer} raised {cell_text(error)}: {len(names)} points, such as {names[0]}"
+        for (peer, error), names in failed.items()
+    ]
+    known: dict[str, float] = {}
+    for row in rows:
+        for difference in row.differences.values():
+            known[row.precision] = max(known.get(row.precision, 0.0), difference)
+    greatest = ", ".join(f"{precision} {most:.2g}" for precision, most in known.items())
+    lines.append(f"- greatest relative difference from torch's results: {greatest or 'unknown'}")
+    return [*lines, *cut(differing), *cut(errors), *cut(eager)]
+
+
+def summary(data: Mapping[str, Any]) -> list[str]:
+    """Return the head of the page: what passed, and the sums of the figures."""
+    rows = [Row.of(line) for line in data["rows"]]
+    dry = data["device"] == "cpu"
+    title = "Dry run of the GPU check: no GPU, the times mean nothing" if dry else "GPU check"
+    return [
+        f"# {title}" if dry else f"# {title}: {data['facts']['gpu']}",
+        "",
+        f"`{data['command']}`, {data['date']}, commit {data['commit']}",
+        "",
+        *environment(data, data["build"]),
+        "",
+        *stages(data),
+        "",
+        "## Tests on the device",
+        "",
+        *tests(data),
+        "",
+        "## compute-sanitizer",
+        "",
+        *sanitizers(data),
+        "",
+        "## Targets",
+        "",
+        "Published for cuDNN on an H100 in fp16: 2.01 ms forward, 5.19 ms forward + backward.",
+        "",
+        *targets(rows),
+        "",
+        "## Speed-up over torch.nn and cuDNN",
+        "",
+        "One layer, one direction. Geometric mean, least and greatest over the sizes measured.",
+        "",
+        *speedups(rows),
+        "",
+        "## Remarks",
+        "",
+        *remarks(data, rows),
+        "",
+    ]
+
+
+def markdown(data: Mapping[str, Any]) -> str:
+    """Return the whole page."""
+    rows = [Row.of(line) for line in data["rows"]]
+    how = (
+        "Times are medians by CUDA events of graph replays, with the distance of the quartiles in "
+        "percent; both peers in one process, in turns (A B B A), after a warm-up. Copies of a "
+        "point's tensors are used in turn, so that a call does not find its own in the L2 cache. "
+        "tf32: TF32 products allowed for cuBLAS and cuDNN alike. `forward` runs under no_grad in "
+        "eval mode; `forward + backward` yields the gradients of input and parameters."
+    )
+    lines = [
+        *summary(data),
+        "## How it was measured",
+        "",
+        how,
+        "",
+        "## Points slower than torch",
+        "",
+        *slower(rows),
+        "",
+        "## Softmax loss",
+        "",
+        "Beside `cross_entropy`; the floor reads logits once, and writes their gradient once, at "
+        "3.0 TB/s.",
+        "",
+        *softmax(rows),
+        "",
+        "## Recurrent kernels",
+        "",
+        "seqkern's kernels, each selected by `seqkern.cuda.recurrent_kernel`, and torch.",
+        "",
+        *peers_table([row for row in rows if row.section == "tuning"]),
+        "",
+        "## Token ids",
+        "",
+        "Beside torch's layer on `one_hot(ids, V)`, which is part of its time.",
+        "",
+        *peers_table([row for row in rows if row.section == "tokens"]),
+        "",
+        "## Layers",
+        "",
+        "D = H. Speed-up: microseconds a time step of seqkern / of torch.",
+        "",
+        *layers(rows),
+    ]
+    failed = [stage for stage in data["stages"] if stage["tail"]]
+    for stage in failed:
+        lines += [f"## End of the log of {stage['name']}", "", "```", *stage["tail"], "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """Return JSON with a line a point."""
+    head = json.dumps({key: value for key, value in data.items() if key != "rows"}, indent=1)
+    rows = ",\n".join(json.dumps(row) for row in data["rows"])
+    return f'{head[:-2]},\n "rows": [\n{rows}\n]}}\n'
+
+
+def write(data: Mapping[str, Any], folder: Path) -> Path:
+    """Write both files, and return the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{stem_of(data)}.md"
+    page.write_text(markdown(data))
+    page.with_suffix(".json").write_text(json_text(data))
+    return page

@@ -1,0 +1,155 @@
+"""Run every op once, forward and backward, on small sizes: what compute-sanitizer looks at.
+
+    compute-sanitizer --tool memcheck python bench/gpu_sanitize.py
+
+Each cell, dtype and recurrent kernel, all options between them, token ids, and the loss. Prints how
+many of the runs were made in the time given, the plainest first.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import seqkern
+from seqkern.functional import recurrent, time_softmax_loss
+
+T, N, D, H = 3, 5, 9, 40
+GATES = {
+    "lstm": 4,
+    "gru": 3,
+    "rnn_tanh": 1,
+    "rnn_relu": 1,
+    "lstm_peephole": 4,
+    "gru_reset_before": 3,
+    "mgu": 2,
+}
+DTYPES = {
+    "cuda": (torch.float32, torch.bfloat16, torch.float16, torch.float64),
+    "cpu": (torch.float32, torch.bfloat16, torch.float64),
+}
+KERNELS = ("steps", "grid", "cluster")
+
+Work = Callable[[], Tensor]
+
+
+def backward(output: Tensor, leaves: list[Tensor]) -> None:
+    """Compute the gradients of all leaves."""
+    torch.autograd.grad(output.float().square().sum(), leaves)
+
+
+def layer(cell: str, dtype: torch.dtype, option: str = "", hidden: int = H) -> None:
+    """Run a layer with one option."""
+    gates = GATES[cell] * hidden
+    state = 24 if option == "projection" else hidden
+    heads = option == "heads"
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype).mul_(0.3).requires_grad_()
+
+    weights = {"weight_hh": leaf(2, gates, state) if heads else leaf(gates, state)}
+    if heads:
+        x = leaf(T, N, 2 * gates)
+    else:
+        weights["weight_ih"] = leaf(gates, D)
+        x = torch.randint(D, (T, N)) if option == "tokens" else leaf(T, N, D)
+    width = 2 if heads else 1
+    weights |= {f"bias_{part}": leaf(width * gates) for part in ("ih", "hh")}
+    weights["h_0"] = leaf(N, width * state)
+    if cell.startswith("lstm"):
+        weights["c_0"] = leaf(N, width * hidden)
+    if cell == "lstm_peephole":
+        weights["weight_cell"] = leaf(3, width * hidden)
+    if option == "projection":
+        weights["weight_hr"] = leaf(state, hidden)
+    if option == "norm":
+        weights |= {"norm_hh": leaf(gates), "norm_c": leaf(hidden), "norm_c_bias": leaf(hidden)}
+    others: Mapping[str, Mapping[str, object]] = {
+        "lengths": {"lengths": torch.arange(N) % (T + 1)},
+        "resets": {"resets": torch.rand(T, N) < 0.3, "reset_to_initial": True},
+        "mask": {"recurrent_mask": torch.rand(N, hidden).round().to(dtype)},
+        "zoneout": {"zoneout_h": torch.rand(T, N, hidden).round().to(dtype)},
+        "reverse": {"reverse": True},
+        "recompute": {"recompute": 2},
+    }
+    result = recurrent(cell, x, **weights, **others.get(option, {}))
+    inputs = [x] if x.is_floating_point() else []
+    backward(result.output, [*inputs, *weights.values()])
+    with torch.no_grad():
+        recurrent(cell, x, **weights, **others.get(option, {}))
+
+
+def loss(dtype: torch.dtype, classes: int) -> None:
+    """Run the loss."""
+    logits = torch.randn(T, N, classes, dtype=dtype, requires_grad=True)
+    backward(time_softmax_loss(logits, torch.randint(-1, classes, (T, N))), [logits])
+
+
+OPTIONS = (
+    "lengths",
+    "resets",
+    "mask",
+    "zoneout",
+    "reverse",
+    "recompute",
+    "tokens",
+    "projection",
+    "norm",
+    "heads",
+)
+
+
+def works(device: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield all runs by name, the plainest first."""
+    dtypes = DTYPES[device]
+    kernel = getattr(getattr(seqkern, "cuda", None), "recurrent_kernel", None)
+    for name in KERNELS if kernel and device == "cuda" else ("",):
+        for dtype in dtypes:
+            for cell in GATES:
+                yield f"{cell} {dtype} {name}", partial(chosen, kernel, name, cell, dtype)
+    for dtype in dtypes:
+        for classes in (33, 10_000):
+            yield f"loss {classes} {dtype}", partial(loss, dtype, classes)
+    for option in OPTIONS:
+        for dtype in dtypes[:2]:
+            for cell in ("lstm",) if option in ("projection", "norm") else ("lstm", "gru"):
+                yield f"{cell} {option} {dtype}", partial(layer, cell, dtype, option)
+    for hidden in (1, 31, 129, 256):
+        yield f"lstm H={hidden}", partial(layer, "lstm", dtypes[1], hidden=hidden)
+
+
+def chosen(kernel: Callable | None, name: str, cell: str, dtype: torch.dtype) -> None:
+    """Run a layer on a recurrent kernel, unless that does not take it."""
+    with kernel(name) if kernel and name else nullcontext():
+        try:
+            layer(cell, dtype)
+        except (NotImplementedError, ValueError) as error:
+            print(f"not run: {error}")
+
+
+def main() -> None:
+    """Run all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing after these")
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    runs, done = list(works(options.device)), 0
+    with torch.device(options.device):
+        for name, run in runs:
+            if time.monotonic() > end:
+                break
+            print(name, flush=True)
+            run()
+            if options.device == "cuda":
+                torch.cuda.synchronize()
+            done += 1
+    print(f"ran {done} of {len(runs)}")
+
+
+if __name__ == "__main__":
+    main()

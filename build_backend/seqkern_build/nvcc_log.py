@@ -1,0 +1,24 @@
+"""nvcc, keeping what ptxas says of each kernel (registers, spills) in a file beside the object.
+
+    python nvcc_log.py NVCC ARGUMENTS...
+
+The build system runs it in nvcc's place, so that an object and its `.ptxas` are of one compilation.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main(command: list[str]) -> int:
+    """Run `command`, an nvcc with its arguments, and return its exit status."""
+    answer = subprocess.run([*command, "-Xptxas=-v"], stderr=subprocess.PIPE, text=True)
+    if answer.returncode != 0 or "-o" not in command:
+        sys.stderr.write(answer.stderr)
+    else:
+        Path(command[command.index("-o") + 1]).with_suffix(".ptxas").write_text(answer.stderr)
+    return answer.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,7 @@
+#include "cuda/recurrent_persistent_forward.cuh"
+
+namespace seqkern::cuda {
+
+SEQKERN_INSTANTIATE_PERSISTENT(Float16)
+
+}  // namespace seqkern::cuda

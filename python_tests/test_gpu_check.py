@@ -1,0 +1,450 @@
+"""The check of a GPU, without one: its points, its stages, its report, and a dry run on the CPU."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
+
+BENCH = Path(__file__).parents[1] / "bench"
+Import = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Import:
+    """Import a file of bench/."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
+def run_script(name: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(BENCH / name), "--device=cpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+# --- points --------------------------------------------------------------------------------------
+
+
+def test_points_are_those_of_the_plan_and_each_has_its_own_name(bench: Import) -> None:
+    points = bench("gpu_points").points()
+    by_section = Counter(point.section for point in points)
+    assert by_section["layers"] == 3 * 4 * 24 * 2
+    assert (by_section["targets"], by_section["softmax"], by_section["tokens"]) == (4, 4, 4)
+    assert len({str(point) for point in points}) == len(points)
+    for point in points:
+        assert 1 <= point.sets <= 4
+        assert (point.target is not None) == (point.section == "targets")
+        assert (point.floor is not None) == (point.section == "softmax")
+
+
+def test_first_points_are_the_targets_and_any_beginning_has_all_cells(bench: Import) -> None:
+    points = bench("gpu_points").points()
+    assert [point.section for point in points[:8]] == ["targets"] * 4 + ["softmax"] * 4
+    layers = [point for point in points if point.section == "layers"]
+    assert layers[0].case.sizes == {"N": 16, "T": 256, "D": 768, "H": 768}
+    groups = {point.case.group for point in layers}
+    for start in range(0, len(layers), 24):  # size by size
+        of_size = layers[start : start + 24]
+        assert {point.case.group for point in of_size} == groups
+        assert len({str(point.case.sizes) for point in of_size}) == 1
+
+
+def test_floor_of_the_loss_is_its_bytes_at_three_terabytes_a_second(bench: Import) -> None:
+    point, *_ = bench("gpu_points").points(only=["loss, bf16, forward + backward: N=8192 V=10000"])
+    assert point.floor == pytest.approx(2 * 8192 * 10000 * 2 / 3e12)
+
+
+def test_only_chooses_by_any_text(bench: Import) -> None:
+    chosen = bench("gpu_points").points(only=["targets", "GRU, bf16"])
+    assert {point.section for point in chosen} == {"targets", "layers"}
+    assert all("targets" in str(point) or "GRU, bf16" in str(point) for point in chosen)
+
+
+def test_copies_are_as_many_as_exceed_the_cache(bench: Import) -> None:
+    sets_for = bench("gpu_points").sets_for
+    assert [sets_for(n) for n in (1, 64 * 2**20, 2**40)] == [4, 2, 1]
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def python(text: str) -> Callable[[float], list[str]]:
+    return lambda _: [sys.executable, "-c", text]
+
+
+def test_stages_that_fail_or_hang_are_reported_and_later_ones_run(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = bench("gpu_stages")
+    monkeypatch.setattr(stages, "GRACE_SECONDS", 0.3)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('x', flush=1)"
+    plan = [
+        stages.Stage("fails", python("print('why'); raise SystemExit(3)"), 60),
+        stages.Stage("hangs", python(f"{deaf}; time.sleep(60)"), 2),
+        stages.Stage("no command", lambda _: ["/nowhere/x"], 60),
+        stages.Stage("waits for it", python("pass"), 60, needs=["fails"]),
+        stages.Stage("is not here", python("pass"), 60, missing="no tool"),
+        stages.Stage("works", python("print('fine')"), 60, needs=["never chosen"]),
+    ]
+    start = time.monotonic()
+    records = list(stages.run_stages(plan, 60, tmp_path / "log"))
+    assert time.monotonic() - start < 20
+    assert [record.outcome for record in records] == [
+        "failed",
+        "out of time",
+        "failed",
+        "not run",
+        "not run",
+        "passed",
+    ]
+    assert (records[0].note, list(records[0].tail)) == ("exit status 3", ["why"])
+    assert list(records[1].tail) == ["x"]
+    assert [record.note for record in records[3:5]] == ["for want of fails", "no tool"]
+    assert stages.printed(tmp_path / "log") == "fine\n"
+
+
+def test_an_interrupted_stage_can_write_what_it_has(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = bench("gpu_stages")
+    monkeypatch.setattr(stages, "GRACE_SECONDS", 3)
+    text = (
+        "import time\ntry:\n print('up', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt: print('saved')"
+    )
+    stage = stages.Stage("slow", python(text), stages.GRACE_SECONDS + 2)
+    (record,) = stages.run_stages([stage], 60, tmp_path / "log")
+    assert (record.outcome, list(record.tail)) == ("out of time", ["up", "saved"])
+
+
+def test_a_stage_that_goes_on_is_started_again(bench: Import, tmp_path: Path) -> None:
+    stages = bench("gpu_stages")
+    text = f"f = open({str(tmp_path / 'n')!r}, 'a+'); f.write('x'); raise SystemExit(f.tell() < 3)"
+    stage = stages.Stage("goes on", python(text), 60, goes_on=True)
+    (record,) = stages.run_stages([stage], 60, tmp_path / "log")
+    assert (record.outcome, record.note) == ("passed", "started 3 times")
+
+
+def test_stages_leave_time_to_the_later_ones(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = bench("gpu_stages")
+    given: dict[str, float] = {}
+
+    def run(stage: Any, seconds: float, log: Path) -> Any:
+        given[stage.name] = round(seconds)
+        return stages.Record(stage.name, "passed")
+
+    monkeypatch.setattr(stages, "run_stage", run)
+    plan = [
+        stages.Stage("first", python(""), 500),
+        stages.Stage("absent", python(""), 60, least=60, missing="no tool"),
+        stages.Stage("second", python(""), 60, least=30),
+        stages.Stage("last", python(""), 1000, least=70),
+    ]
+    records = list(stages.run_stages(plan, 300, tmp_path / "log"))
+    assert given == {"first": 200, "second": 60, "last": 300}  # no time passes here
+    assert len(records) == 4
+    (late,) = stages.run_stages(plan[:1], 1, tmp_path / "log")
+    assert late.note == "no time was left"
+
+
+def test_the_whole_check_fits_its_time(bench: Import) -> None:
+    stages = bench("gpu_check").Check("cuda", 560).stages()
+    assert [stage.name for stage in stages] == [
+        "facts",
+        "build",
+        "device-tests",
+        "suite",
+        "memcheck",
+        "racecheck",
+        "synccheck",
+        "benchmarks",
+    ]
+    kept = sum(stage.least for stage in stages)
+    assert stages[0].limit + stages[1].limit + kept <= 560
+
+
+# --- what stages leave ---------------------------------------------------------------------------
+
+
+def test_results_of_pytest_are_read(bench: Import, tmp_path: Path) -> None:
+    check = bench("gpu_check")
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--backend')\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture\n"
+        "def broken(): raise OSError('no luck')\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert 1 == 2, 'a | b'\n"
+        "def test_worse(broken): pass\n"
+        "@pytest.mark.skip(reason='one CUDA device')\n"
+        "def test_not(): pass\n"
+    )
+    command = check.pytest_command(tmp_path / "x.xml", "cuda", ["test_it.py"])
+    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    found = check.junit_results(tmp_path / "x.xml")
+    assert [found[kind] for kind in ("passed", "failed", "skipped")] == [1, 2, 1]
+    assert found["reasons"] == {"one CUDA device": 1}
+    assert [failure["test"] for failure in found["failures"]] == [
+        "test_it::test_bad",
+        "test_it::test_worse",
+    ]
+    assert "a | b" in found["failures"][0]["message"]
+    assert check.junit_results(tmp_path / "none.xml")["passed"] == "no results were written"
+
+
+def test_results_of_compute_sanitizer_are_read(bench: Import) -> None:
+    text = (
+        "========= COMPUTE-SANITIZER\nlstm torch.float32\nran 5 of 67\n"
+        "========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n"
+    )
+    assert bench("gpu_check").sanitizer_results(text) == {
+        "summary": ["RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)"],
+        "covered": "5 of 67",
+    }
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def timing(seconds: float) -> dict[str, float]:
+    return {"median": seconds, "low": 0.99 * seconds, "high": 1.01 * seconds, "mean": seconds}
+
+
+def line(name: str, group: str, ours: float | None, torchs: float, **more: Any) -> dict[str, Any]:
+    """A point as gpu_bench.py writes it; ``name`` is "section: N T H"."""
+    section, _, sizes = name.partition(": ")
+    n, t, h = map(int, sizes.split())
+    peers = {"seqkern": ours, "torch": torchs}
+    result = {
+        "group": group,
+        "sizes": {"N": n, "T": t, "D": h, "H": h},
+        "flops": 1e9,
+        "rounds": 9,
+        "times": {peer: timing(t) for peer, t in peers.items() if t is not None},
+        "memory": {},
+    }
+    return {
+        "end": f"{section}: {group}: N={n} T={t} D={h} H={h}",
+        "section": section,
+        "precision": "bf16",
+        "sets": 4,
+        "target": None,
+        "floor": None,
+        "modes": {"seqkern": "graph", "torch": "graph"},
+        "errors": {},
+        "differences": {"seqkern": 0.004},
+        "result": result,
+        **more,
+    }
+
+
+FORWARD = "LSTM, bf16, forward"
+ROWS = [
+    line("targets: 16 1024 768", FORWARD, 0.9e-3, 2e-3, target=1e-3),
+    line("targets: 16 1024 768", "LSTM, fp16, forward", 1.1e-3, 2e-3, target=1e-3),
+    line("softmax: 8192 1 10000", "loss, bf16, forward", 1.5e-4, 3e-4, floor=1e-4),
+    line("layers: 16 256 768", FORWARD, 1e-3, 4e-3),
+    line("layers: 1 256 768", FORWARD, 1e-3, 1e-3, differences={"seqkern": float("nan")}),
+    line("layers: 1 256 128", FORWARD, 2e-3, 1e-3, modes={"seqkern": "graph", "torch": "eager"}),
+    line("layers: 1 256 2048", FORWARD, None, 1e-3, errors={"seqkern": "RuntimeError: a | b"}),
+]
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """All that gpu_check.py hands to the report."""
+    passed = {"seconds": 3.0, "limit": 60.0, "note": "", "tail": []}
+    return {
+        "command": "python bench/gpu_check.py",
+        "date": "2026-11-21",
+        "commit": "abc",
+        "device": "cuda",
+        "facts": {
+            "gpu": "NVIDIA H100 80GB HBM3",
+            "capability": "9.0",
+            "multiprocessors": 132,
+            "memory_gib": 79.2,
+            "l2_mb": 50,
+            "torch": "2.11.0+cu130",
+            "cuda": "13.0",
+            "cudnn": 91300,
+            "nvcc": None,
+            "python": "3.12.3",
+            "idle": {"clocks.sm": "345 MHz"},
+            "copy_tb_per_s": 3.0,
+            "bf16_tflops": 798,
+        },
+        "build": {"seqkern": "0.1.0"},
+        "after": {"clocks.sm": "1980 MHz"},
+        "stages": [
+            {"name": "facts", "outcome": "passed", **passed},
+            {"name": "suite", "outcome": "failed", **passed, "tail": ["E   assert 1 == 2"]},
+        ],
+        "tests": {
+            "suite": {
+                "passed": 7,
+                "failed": 1,
+                "skipped": 2,
+                "failures": [{"test": "test_x::test_y", "message": "assert 1 == 2\nmore"}],
+            }
+        },
+        "sanitizers": {
+            "memcheck": {"summary": ["ERROR SUMMARY: 0 errors"], "covered": "67 of 67"},
+        },
+        "planned": 20,
+        "unfinished": ["layers: RNN: CUDA error"],
+        "rows": ROWS,
+    }
+
+
+def test_report_says_what_was_found(bench: Import, data: dict[str, Any], tmp_path: Path) -> None:
+    page = bench("gpu_report").write(data, tmp_path)
+    assert page == tmp_path / "gpu-nvidia-h100-80gb-hbm3.md"
+    text = page.read_text()
+    for expected in (
+        "# GPU check: NVIDIA H100 80GB HBM3",
+        "after the benchmarks: clocks.sm 1980 MHz",
+        "cudnn 91300",
+        "| suite | failed | 3 | 60 |",
+        "| suite | 7 | 1 | 2 |",
+        "- `test_x::test_y`: assert 1 == 2 more",
+        "| memcheck | ERROR SUMMARY: 0 errors | 67 of 67 |",
+        "| 0.900 (2 %) | 1.000 | met | 2.000 (2 %) | 0.88 | 1.95 |",
+        "| 1.100 (2 %) | 1.000 | **missed** |",
+        "| LSTM, bf16 | 1.26 (0.50 to 4.00) | – | 1 of 3 |",
+        "7 of 20 points",
+        "- hung or took the process down: layers: RNN: CUDA error",
+        "**results differ**, by nan: layers: LSTM, bf16, forward: N=1 T=256 D=768 H=768, seqkern",
+        "- seqkern raised RuntimeError: a \\| b: 1 points",
+        "could not be captured: layers: LSTM, bf16, forward: N=1 T=256 D=128 H=128, torch",
+        "- layers: LSTM, bf16, forward: N=1 T=256 D=128 H=128: 0.50 (2.000 (2 %) against 1.000",
+        "| 0.150 (2 %) | 0.300 (2 %) | 2.00 | 0.100 | 1.50 |",
+        "| N=1 | 0.50: 7.81 / 3.91 | 1.00: 3.91 / 3.91 |",
+        "| N=16 | – | 4.00: 3.91 / 15.62 |",
+        "## End of the log of suite\n\n```\nE   assert 1 == 2\n```",
+    ):
+        assert expected in text, expected
+    assert text.count("results differ") == 1
+
+
+def test_report_json_holds_everything(bench: Import, data: dict[str, Any], tmp_path: Path) -> None:
+    data["rows"] = [row for row in ROWS if row["differences"] == {"seqkern": 0.004}]
+    page = bench("gpu_report").write(data, tmp_path)
+    assert json.loads(page.with_suffix(".json").read_text()) == data
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS[-1:]])
+def test_report_of_a_part_is_written(
+    bench: Import, data: dict[str, Any], tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    data |= {"rows": rows, "tests": {}, "sanitizers": {}, "build": {}, "after": {}}
+    text = bench("gpu_report").write(data, tmp_path).read_text()
+    assert "Not measured." in text
+    assert "no build" in text
+
+
+def test_report_reads_what_a_killed_benchmark_left(bench: Import, tmp_path: Path) -> None:
+    file = tmp_path / "points.jsonl"
+    lines = [{"planned": 3}, {"begin": "a"}, {"end": "a"}, {"begin": "b"}, {"begin": "c"}]
+    lines += [{"lost": "c", "error": "CUDA error"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"begin": "d')
+    found = bench("gpu_check").benchmark_results(bench("gpu_report").read_lines(file))
+    assert found["planned"] == 3
+    assert found["unfinished"] == ["b: no word", "c: CUDA error"]
+    assert found["rows"] == [{"end": "a"}]
+
+
+# --- dry runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a dry run."""
+    out = tmp_path_factory.mktemp("dry")
+    stages = ("--stages", "sanitizers", "benchmarks", "--seconds-per-point=0")
+    done = run_script("gpu_check.py", f"--out={out}", f"--work={out / 'work'}", *stages)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "benchmarks: passed" in done.stdout
+    return out
+
+
+def test_dry_run_never_makes_a_report_of_a_gpu(dry_run: Path) -> None:
+    files = sorted(path.name for path in dry_run.iterdir() if path.is_file())
+    assert files == ["gpu-check-dry-run.json", "gpu-check-dry-run.md"]
+    text = (dry_run / "gpu-check-dry-run.md").read_text()
+    assert text.startswith("# Dry run of the GPU check: no GPU, the times mean nothing\n")
+
+
+def test_dry_run_times_both_peers_and_finds_equal_results(dry_run: Path) -> None:
+    data = json.loads((dry_run / "gpu-check-dry-run.json").read_text())
+    assert len(data["rows"]) == data["planned"] > 0
+    assert data["unfinished"] == []
+    assert {row["section"] for row in data["rows"]} >= {"targets", "softmax", "layers", "tokens"}
+    for row in data["rows"]:
+        assert row["result"]["rounds"] >= 5
+        if row["precision"] == "fp16":  # the CPU kernels refuse it, and torch is timed all the same
+            assert "Half" in row["errors"]["seqkern"]
+            assert {*row["result"]["times"]} == {"torch"}
+        else:
+            assert row["errors"] == {}
+            assert {*row["result"]["times"]} == {"seqkern", "torch"}
+            assert row["differences"]["seqkern"] < (0.05 if row["precision"] == "bf16" else 1e-5)
+
+
+def test_dry_run_runs_every_op(dry_run: Path) -> None:
+    data = json.loads((dry_run / "gpu-check-dry-run.json").read_text())
+    for found in data["sanitizers"].values():
+        done, total = found["covered"].split(" of ")
+        assert done == total
+
+
+def test_benchmarks_go_on_behind_a_point_that_took_the_process_down(tmp_path: Path) -> None:
+    file = tmp_path / "points.jsonl"
+    arguments = (f"--results={file}", "--seconds-per-point=0", "--only", "targets: LSTM, bf16")
+    first = "targets: LSTM, bf16, forward: N=2 T=3 D=4 H=4"
+    file.write_text(json.dumps({"begin": first}) + "\n")
+    done = run_script("gpu_bench.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["end"] for line in lines if "end" in line] == [
+        "targets: LSTM, bf16, forward + backward: N=2 T=3 D=4 H=4"
+    ]
+
+
+def test_benchmarks_end_with_their_time(tmp_path: Path) -> None:
+    file = tmp_path / "points.jsonl"
+    done = run_script("gpu_bench.py", f"--results={file}", "--seconds=0")
+    assert done.returncode == 0, done.stderr
+    assert not any("begin" in json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_benchmarks_of_no_point_are_refused(tmp_path: Path) -> None:
+    done = run_script("gpu_bench.py", f"--results={tmp_path / 'x'}", "--only", "nothing")
+    assert done.returncode == 2
+    assert "no point contains" in done.stderr
+
+
+def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path) -> None:
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    command = [sys.executable, str(BENCH / "gpu_check.py"), f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [*command, f"--work={tmp_path / 'work'}"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "no CUDA device" in done.stdout
+    assert not (tmp_path / "out").exists()
