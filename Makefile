@@ -33,9 +33,11 @@ test: lint test-cpp test-python
 # Tests run beside the sources, not among them: `import seqkern` must find the installed package.
 RUN_PYTEST = cd python_tests && ../$(1)/bin/pytest . && ../$(1)/bin/pytest --doctest-modules --pyargs seqkern
 
+# On the CPU kernels, and on the CUDA kernels as the host executor runs them (csrc/tests/cuda_host).
 test-python: $(VENV)/test.stamp
 	$(VENV)/bin/pip install -q --no-build-isolation --no-deps .
 	$(call RUN_PYTEST,$(VENV))
+	cd python_tests && ../$(VENV)/bin/pytest --backend cuda-on-host .
 
 test-cpp: $(VENV)/test.stamp
 	$(VENV)/bin/cmake -S . -B $(CMAKE_BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM='$(CURDIR)/$(VENV)/bin/ninja'

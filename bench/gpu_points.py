@@ -34,11 +34,13 @@ MOST_SETS = 4
 
 # Peers of the tuning points: kernels that seqkern.cuda.recurrent_kernel selects.
 KERNELS: dict[str, tuple[str, dict[str, int]]] = {
+    "chosen": ("", {}),
     "steps": ("steps", {}),
-    "grid": ("grid", {}),
-    "cluster": ("cluster", {}),
-    **{f"grid, groups={n}": ("grid", {"groups": n}) for n in (1, 2, 4)},
-    **{f"cluster, groups={n}": ("cluster", {"groups": n}) for n in (1, 2, 4)},
+    **{
+        f"{kernel}:{units}:{groups}": (kernel, {"units": units, "groups": groups})
+        for kernel, of_block in (("grid", (8, 16)), ("cluster", (16, 32)))
+        for units, groups in product(of_block, (1, 2, 4))
+    },
 }
 
 
@@ -158,6 +160,9 @@ def make_with_kernel(peer: str, **arguments: object) -> Run:
         return run
     kernel, options = KERNELS[peer]
 
+    if not kernel:
+        return run
+
     def with_kernel() -> object:
         with seqkern.cuda.recurrent_kernel(kernel, **options):
             return run()
@@ -166,9 +171,7 @@ def make_with_kernel(peer: str, **arguments: object) -> Run:
 
 
 def tuning_points(tiny: bool) -> list[Point]:
-    """Return layers on each recurrent kernel, where this seqkern lets one choose."""
-    if not hasattr(getattr(seqkern, "cuda", None), "recurrent_kernel"):
-        return []
+    """Return layers on each recurrent kernel; one that the device cannot run is left out."""
     pairs = [(n, h) for h in (768, 256, 512, 1024, 2048) for n in (16, *((1, 128) * (h == 768)))]
     return [
         layer_point(

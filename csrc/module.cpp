@@ -9,6 +9,9 @@
 
 #ifdef SEQKERN_WITH_CUDA
 #include <cuda_runtime_api.h>
+
+#include "cuda/recurrent_plan.h"
+#include "math/cells.h"
 #endif
 
 namespace py = pybind11;
@@ -43,10 +46,41 @@ py::dict build_info() {
   return info;
 }
 
+#ifdef SEQKERN_WITH_CUDA
+// The plans that may fit a device, the fastest first, with the microseconds of a step that they are predicted to take.
+py::list recurrent_plans(const std::string& cell, int element_bytes, int64_t steps, int64_t batch, int64_t heads,
+                         int64_t hidden_size, bool backward, bool exact, int capability, int multiprocessors, int shared_bytes) {
+  using namespace seqkern;
+  const int place = math::find_cell(cell);
+  if (place < 0) throw py::value_error("cell is '" + cell + "', which there is not");
+  const math::CellInfo& info = math::kCells[place];
+  const bool gated = info.candidate == math::Candidate::gated;
+  const cuda::RecurrentRequest request{info.gates,  gated,    element_bytes, steps, batch, heads,
+                                       hidden_size, backward, false,         exact};
+  const cuda::DeviceLimits limits{capability, multiprocessors, shared_bytes};
+  py::list found;
+  for (const cuda::RecurrentPlan& plan : cuda::recurrent_plans(request, limits)) {
+    const cuda::RecurrentStepTime time = cuda::predict(plan, request, limits);
+    py::dict of_plan;
+    of_plan["kernel"] = cuda::to_string(plan);
+    of_plan["exchange"] = time.exchange;
+    of_plan["gather"] = time.gather;
+    of_plan["weights"] = time.weights;
+    of_plan["matrix"] = time.matrix;
+    of_plan["cell"] = time.cell;
+    found.append(of_plan);
+  }
+  return found;
+}
+#endif
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Native part of seqkern.";
   module.attr("torch_built_against") = SEQKERN_TORCH_VERSION;  // checked on import, where build_info() might throw
   module.def("build_info", &build_info, "Facts fixed when this extension was compiled, and the instruction set in use.");
+#ifdef SEQKERN_WITH_CUDA
+  module.def("recurrent_plans", &recurrent_plans, "As seqkern.cuda.recurrent_plans has it.");
+#endif
 }

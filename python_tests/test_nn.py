@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize, prune, weight_norm
 
 import seqkern
+from backend import not_on_host
 from nn_layers import KINDS, assert_same, draw, draw_state, make, pair, results, states
 from seqkern.nn import GRU, LSTM, RNN, TimeSoftmaxLoss
 
@@ -53,6 +54,7 @@ def test_layer_equals_torch(
     assert_same(ours.train(training), theirs.train(training), x, hx if with_state else None)
 
 
+@not_on_host
 def test_more_steps_than_16_bits_count() -> None:
     ours, theirs = pair("rnn_tanh", 1, 2)
     x, hx = draw(theirs, 65600, 1)
@@ -236,6 +238,7 @@ def test_parametrized_weight_is_used_and_trained(kind: str) -> None:
     torch.testing.assert_close(original.grad, 2 * plain.weight_hh_l0.grad)
 
 
+@not_on_host
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize(
     "change",

@@ -95,6 +95,7 @@ def test_packed_sequences_between_compiled_parts_equal_eager() -> None:
     torch.testing.assert_close(compiled(packed), layer(packed))
 
 
+@not_on_host
 @pytest.mark.parametrize("call", CALLS)
 @each_kind
 def test_exported_layer_equals_the_layer_for_all_shapes(kind: str, call: str) -> None:

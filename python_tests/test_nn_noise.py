@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend import not_on_host
 from nn_layers import KINDS, draw, make
 from seqkern.nn import LSTM, RNN
 
@@ -56,6 +57,7 @@ def test_variational_dropout_has_one_mask_for_all_steps_of_the_input_of_each_lay
     assert len(first[0].unique(dim=0)) == 3
 
 
+@not_on_host
 def test_variational_dropout_drops_the_same_tokens_wherever_they_stand() -> None:
     layer = counter(variational_dropout=0.25)
     with torch.no_grad():

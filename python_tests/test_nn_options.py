@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, one_hot
 
+from backend import not_on_host
 from nn_layers import KINDS, assert_close, draw, make, results, states
 from seqkern.nn import GRU, LSTM, RNN, Options
 
@@ -207,6 +208,7 @@ def test_cells_of_a_layer_without_them_are_refused(kind: Any) -> None:
 # --- memory --------------------------------------------------------------------------------------
 
 
+@not_on_host
 @pytest.mark.parametrize("bidirectional", [False, True])
 @each_kind
 def test_recompute_keeps_less_and_gives_the_same_gradients(kind: str, bidirectional: bool) -> None:
@@ -250,6 +252,7 @@ def test_every_option_respects_lengths_and_gives_finite_gradients(name: str) -> 
     )
 
 
+@not_on_host
 @pytest.mark.parametrize("name", EXTRA)
 def test_every_option_trains_with_noise_and_copies(name: str) -> None:
     kind, options = EXTRA[name]

@@ -41,7 +41,7 @@ def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
 def expect_refusal(dtype: torch.dtype) -> None:
     target = torch.zeros(2, dtype=torch.int64)
     matrix = torch.zeros(2, 3).to(dtype)
-    with pytest.raises(TypeError, match="^logits has dtype .*, expected float32, float64"):
+    with pytest.raises(TypeError, match="^logits has dtype"):
         ops.time_softmax_loss(matrix, target, -1, True)
     with pytest.raises(TypeError, match="^weight has dtype"):
         ops.gather_columns(matrix, target)
@@ -82,12 +82,12 @@ def test_ops_agree_with_their_fake_implementations(case: str, dtype: torch.dtype
 @pytest.mark.parametrize("count", [0, 1, 700, 5000])
 @pytest.mark.parametrize("rows", [5, 130])
 def test_columns_are_gathered_and_scattered(rows: int, count: int, dtype: torch.dtype) -> None:
-    weight, ids = torch.randn(rows, 7).to(dtype), torch.randint(7, (count,))
+    weight, ids = torch.randn(rows, 77).to(dtype), torch.randint(77, (count,))
     assert torch.equal(ops.gather_columns(weight, ids), weight[:, ids].t())
     assert torch.equal(ops.gather_columns(weight.t().contiguous().t(), ids), weight[:, ids].t())
     d = torch.randn(count, rows).to(dtype)
-    expected = torch.zeros(rows, 7, dtype=torch.float64).index_add(1, ids, d.double().t())
-    found = ops.scatter_columns(d, ids, 7)
+    expected = torch.zeros(rows, 77, dtype=torch.float64).index_add(1, ids, d.double().t())
+    found = ops.scatter_columns(d, ids, 77)
     assert found.dtype == dtype
     assert found.is_contiguous()
     assert error(found, expected.numpy()) <= 4 * torch.finfo(dtype).eps

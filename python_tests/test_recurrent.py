@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqkern.functional as F
+from backend import on_cpu
 from helpers import (
     DTYPES,
     LSTM_ARGUMENTS,
@@ -26,6 +27,12 @@ from helpers import (
 
 # Roundings of the result that are granted whatever torch achieves. float64 has no peer to beat.
 FLOOR = {torch.float32: 16, torch.float64: 64, torch.bfloat16: 1}
+
+covered_elsewhere = pytest.mark.backends(
+    "cpu",
+    "cuda",
+    reason="slow, and done for every cell by test_recurrent_cells and test_ops_recurrent",
+)
 
 BOTH, ALL = (True, True), (True, True, True)
 BOOLS = st.booleans()
@@ -68,6 +75,7 @@ def assert_accurate(problem: LstmProblem, actual: dict[str, Tensor]) -> None:
 # --- numbers -------------------------------------------------------------------------------------
 
 
+@covered_elsewhere
 @pytest.mark.parametrize("dtype", DTYPES)
 @examples(40)
 @example(3, 13, 17, 130, True, BOTH, ALL, frozenset(LSTM_ARGUMENTS), False, 0)
@@ -229,6 +237,7 @@ def test_empty_batch_gives_empty_outputs_and_zero_weight_gradients() -> None:
 SHARED = [(5, 20, 30, 100), (5, 20, 30, 200), (5, 1, 30, 64), (5, 9, 3, 17)]
 
 
+@on_cpu
 @pytest.mark.parametrize("sizes", SHARED)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_two_threads_are_as_accurate_as_one(
@@ -239,6 +248,7 @@ def test_two_threads_are_as_accurate_as_one(
         assert_accurate(problem, run(problem))
 
 
+@on_cpu
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_of_more_steps_than_one_product_takes(reverse: bool) -> None:
     problem = lstm_problem(41, 64, 8, 512, torch.float32, seed=7, reverse=reverse)
@@ -246,6 +256,7 @@ def test_gradients_of_more_steps_than_one_product_takes(reverse: bool) -> None:
     assert_accurate(problem, run(problem))
 
 
+@covered_elsewhere
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("sizes", SHARED)
 def test_repeated_runs_are_bitwise_equal(sizes: tuple[int, int, int, int], count: int) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqkern.functional as F
-from helpers import DTYPES, error, examples, threads
+from backend import on_cpu
+from helpers import DTYPES, SLOW, error, examples, threads
 from recurrent_cases import (
     FLOOR,
     NAMES,
@@ -109,7 +110,9 @@ def of_torch(problem: Problem) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("sizes", [(20, 5, 16, 33), (7, 13, 100, 64), (35, 1, 8, 100)])
+@pytest.mark.parametrize(
+    "sizes", [(20, 5, 16, 33), (7, 13, 100, 64), (35, 1, 8, 100)][: 1 if SLOW else 3]
+)
 @pytest.mark.parametrize("layer", [*TORCH_LAYERS, "lstm with projection"])
 def test_errors_are_at_most_twice_those_of_torch(
     layer: str, sizes: tuple[int, int, int, int], reverse: bool, dtype: torch.dtype
@@ -276,6 +279,7 @@ def test_no_units_give_empty_results_and_zero_gradients(
 EVERYTHING = (*PLAIN, "norm_hh", "norm_c", "norm_c_bias", "lengths", "resets", "recurrent_mask")
 
 
+@on_cpu
 @pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("sizes", [(5, 20, 30, 100), (5, 9, 30, 300), (5, 1, 30, 64)])
 @pytest.mark.parametrize("cell", NAMES)

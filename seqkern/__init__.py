@@ -4,8 +4,8 @@ from importlib.metadata import version
 
 from seqkern._build_info import build_info  # first: loads seqkern._C, which registers the operators
 
-from seqkern import functional, nn  # isort: skip
+from seqkern import cuda, functional, nn  # isort: skip
 
 __version__ = version("seqkern")
 
-__all__ = ["__version__", "build_info", "functional", "nn"]
+__all__ = ["__version__", "build_info", "cuda", "functional", "nn"]

@@ -36,7 +36,7 @@ def _load_extension() -> ModuleType:
     return extension
 
 
-_extension = _load_extension()
+extension = _load_extension()
 
 
 def build_info() -> dict[str, Any]:
@@ -77,7 +77,7 @@ def build_info() -> dict[str, Any]:
         "seqkern": version("seqkern"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        **_extension.build_info(),
+        **extension.build_info(),
         "cpu": _cpu_model(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -39,6 +39,15 @@ using math::Sum;
 
 constexpr int kWarpSize = 32;
 
+// Whether what is compiled is for devices with clusters; where it is not, what needs them must not be reached.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kHasClusters = false;
+#define SEQKERN_WITH_CLUSTERS(...) __trap()
+#else
+constexpr bool kHasClusters = true;
+#define SEQKERN_WITH_CLUSTERS(...) __VA_ARGS__
+#endif
+
 SEQKERN_DEVICE int64_t thread_index() { return threadIdx.x; }
 SEQKERN_DEVICE int64_t block_size() { return blockDim.x; }
 SEQKERN_DEVICE int64_t block_index() { return blockIdx.x; }
@@ -55,11 +64,8 @@ SEQKERN_DEVICE void sync_warp() { __syncwarp(); }
 SEQKERN_DEVICE void sync_block() { __syncthreads(); }
 SEQKERN_DEVICE void sync_grid() { cooperative_groups::this_grid().sync(); }  // in cooperative launches
 SEQKERN_DEVICE void sync_cluster() {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-#else
-  __trap();  // no clusters
-#endif
+  SEQKERN_WITH_CLUSTERS(
+      asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" :: : "memory"));
 }
 
 // --- warps: called by all threads of the warp ---
@@ -84,33 +90,21 @@ SEQKERN_DEVICE unsigned char* dynamic_shared() {
 }
 
 SEQKERN_DEVICE int cluster_rank() {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  unsigned rank = 0;
+  SEQKERN_WITH_CLUSTERS(asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)));
   return static_cast<int>(rank);
-#else
-  return 0;
-#endif
 }
 SEQKERN_DEVICE int cluster_size() {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  unsigned size;
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+  unsigned size = 1;
+  SEQKERN_WITH_CLUSTERS(asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size)));
   return static_cast<int>(size);
-#else
-  return 1;
-#endif
 }
 // The same place in the shared memory of another block of the cluster.
 template <class V>
 SEQKERN_DEVICE V* in_block(int rank, V* shared) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  V* there;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
+  V* there = shared;
+  SEQKERN_WITH_CLUSTERS(asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank)));
   return there;
-#else
-  return shared;
-#endif
 }
 
 // --- memory that other blocks write while the kernel runs ---

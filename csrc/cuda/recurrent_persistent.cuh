@@ -420,38 +420,109 @@ struct Place {
   }
 };
 
-// Of a block's units, for so many gates. Many rows are shared out among the warps besides. kFixedWords: what other registers
-// leave room for.
+// Words of weights that a thread's other registers leave room for.
 template <class Cell, class T>
-constexpr int kFixedWords = (sizeof(T) == 4          ? 32
-                             : Cell::kParameters > 0 ? 48
-                                                     : 64) /
+constexpr int kFixedWords = (sizeof(T) == 4                                         ? 32
+                             : Cell::kParameters > 0 || Cell::kSlots > Cell::kGates ? 48
+                                                                                    : 64) /
                             (kGated<Cell> ? 4 : 1);
+
+// Of a block's units, for so many gates. Many rows are shared out among the warps besides.
 template <int kUnits>
 constexpr int kRowGroups = kUnits > 16 ? kUnits / 16 : 1;
-template <class Cell, class T, int kUnits, int kGates>
+template <class T, int kUnits, int kGates, int kFixedWords>
 using WeightsOf = Weights<T, (kGates * kUnits / kRowGroups<kUnits> + kTileRows - 1) / kTileRows, kRowGroups<kUnits>,
-                          kColumnTiles<kUnits>, kFixedWords<Cell, T>>;
+                          kColumnTiles<kUnits>, kFixedWords>;
 
 // In the place of what a cell without a gated candidate does not need.
 struct Nothing {
   template <class... Arguments>
   SEQKERN_DEVICE explicit Nothing(const Arguments&...) {}
+  static constexpr int64_t shared_bytes(int64_t) { return 0; }
 };
 
-// Shared memory of a block, in this order.
-struct PersistentShared {
-  int64_t weights, gated_weights, partials, exchange, gated_exchange;
-  int64_t bytes() const { return weights + gated_weights + partials + exchange + gated_exchange; }
+// What a block of a persistent kernel has: its weights, and its side of the exchanges. CandidateWeights: Nothing, unless the
+// candidate is gated.
+template <class T, int kUnits, template <class> class ExchangeOf, class Weights, class CandidateWeights>
+struct PersistentBlock {
+  static constexpr bool kGated = !std::is_same_v<CandidateWeights, Nothing>;
+  using Exchange = ExchangeOf<T>;
+  using GatedExchange = std::conditional_t<kGated, Exchange, Nothing>;
+
+  // Where the parts of its shared memory begin, and its size; rows: elements of the exchanges' rows.
+  struct Shared {
+    int64_t candidate_weights, partials, exchange, gated_exchange, bytes;
+  };
+  static SEQKERN_HD Shared shared(const RecurrentTiling& tiling, int64_t row, int64_t gated_row) {
+    Shared at{};
+    at.candidate_weights = Weights::shared_bytes(row);
+    at.partials = at.candidate_weights + CandidateWeights::shared_bytes(gated_row);
+    at.exchange = at.partials + Partials::bytes(Weights::kDepthParts * Weights::kRows, tiling.chunk);
+    at.gated_exchange = at.exchange + Exchange::shared_bytes(row, tiling.per_group);
+    at.bytes = at.gated_exchange + (kGated ? Exchange::shared_bytes(gated_row, tiling.per_group) : 0);
+    return at;
+  }
+
+  const RecurrentTiling& tiling;
+  const Place<kUnits> place;
+  const Shared at;
+  const Weights weights;
+  const CandidateWeights candidate_weights;
+  const Partials partials;
+  const Exchange exchange;
+  const GatedExchange gated_exchange;
+
+  // element(place, row, k) and candidate_element(place, row, k) of the weights.
+  template <class Params, class Element, class CandidateElement>
+  SEQKERN_DEVICE PersistentBlock(const Params& p, int64_t row, int64_t gated_row, const Element& element,
+                                 const CandidateElement& candidate_element)
+      : tiling(p.tiling),
+        place(p, p.tiling),
+        at(shared(p.tiling, row, gated_row)),
+        weights(row, dynamic_shared(), [&](int64_t r, int64_t k) { return element(place, r, k); }),
+        candidate_weights(gated_row, dynamic_shared() + at.candidate_weights,
+                          [&](int64_t r, int64_t k) { return candidate_element(place, r, k); }),
+        partials(dynamic_shared() + at.partials, p.tiling.chunk),
+        exchange(p.exchange, p.hidden_size, place.head, place.first, place.end, dynamic_shared() + at.exchange),
+        gated_exchange(p.gated_exchange, p.hidden_size, place.head, place.first, place.end,
+                       dynamic_shared() + at.gated_exchange) {
+    exchange.enter();
+    if constexpr (kGated) gated_exchange.enter();
+  }
+
+  // Called by all threads: multiplies an entry's rows; then product(row) is that of a row of weights and the thread's sequence.
+  SEQKERN_DEVICE void multiply(int64_t entry, const Chunk& chunk) const { multiply(weights, exchange, entry, chunk); }
+  SEQKERN_DEVICE void multiply_candidate(int64_t entry, const Chunk& chunk) const {
+    multiply(candidate_weights, gated_exchange, entry, chunk);
+  }
+  // The product of row r of a gate (or of what a unit gave), for the thread's unit and sequence.
+  SEQKERN_DEVICE float product(int gate = 0) const { return partials.take<Weights>(gate * kUnits + unit(), sequence()); }
+  SEQKERN_DEVICE float candidate_product() const { return partials.take<CandidateWeights>(unit(), sequence()); }
+
+  // Called by all threads, once the block has handed on all that is its own of an entry.
+  SEQKERN_DEVICE void pass(int64_t entry) const { exchange.pass(entry, place.first_unit, kUnits); }
+  SEQKERN_DEVICE void pass_gated(int64_t entry) const { gated_exchange.pass(entry, place.first_unit, kUnits); }
+
+ private:
+  static SEQKERN_DEVICE int unit() { return static_cast<int>(thread_index() % kUnits); }
+  static SEQKERN_DEVICE int sequence() { return static_cast<int>(thread_index() / kUnits); }
+
+  template <class W, class From>
+  SEQKERN_DEVICE void multiply(const W& by, const From& from, int64_t entry, const Chunk& chunk) const {
+    typename W::Sums sums{};
+    by.multiply(sums, chunk.column_tiles, tiling.exact,
+                [&](int slab, int count, auto& x) SEQKERN_INLINE { from.read(entry, chunk, slab, count, x); });
+    partials.put<W>(sums);
+  }
 };
 
 // --- launches ---
 
 template <class Params>
-cudaError_t launch_persistent(void (*kernel)(Params), const PersistentShared& shared, const RecurrentPlan& plan, const Params& p,
+cudaError_t launch_persistent(void (*kernel)(Params), int64_t shared_bytes, const RecurrentPlan& plan, const Params& p,
                               cudaStream_t stream, bool* fits) {
   const int64_t blocks = blocks_of(plan, p.hidden_size);
-  Launch how{{blocks, p.heads * plan.groups}, kPersistentThreads, stream, static_cast<size_t>(shared.bytes())};
+  Launch how{{blocks, p.heads * plan.groups}, kPersistentThreads, stream, static_cast<size_t>(shared_bytes)};
   how.cooperative = plan.kernel == RecurrentKernel::grid;
   how.cluster = plan.kernel == RecurrentKernel::cluster ? static_cast<int>(blocks) : 1;
   if (!fits) return launch(kernel, how, p);

@@ -7,102 +7,67 @@
 
 namespace seqkern::cuda {
 
+// Row r of a block's weights is unit r % kUnits of gate r / kUnits.
 template <class Cell, class T, int kUnits, template <class> class Exchange>
-struct PersistentForward {
-  using F = Forward<Cell, T>;
-  static constexpr int kHiddenGates = F::kHiddenGates;
-  using HiddenWeights = WeightsOf<Cell, T, kUnits, kHiddenGates>;
-  using CandidateWeights = WeightsOf<Cell, T, kUnits, 1>;
-
-  static PersistentShared SEQKERN_HD shared(const RecurrentPersistentForwardParams<T>& p) {
-    const int64_t size = p.exchange.row_size;
-    return {HiddenWeights::shared_bytes(size), kGated<Cell> ? CandidateWeights::shared_bytes(size) : 0,
-            Partials::bytes(HiddenWeights::kDepthParts * HiddenWeights::kRows, p.tiling.chunk),
-            Exchange<T>::shared_bytes(size, p.tiling.per_group),
-            kGated<Cell> ? Exchange<T>::shared_bytes(size, p.tiling.per_group) : 0};
-  }
-};
+using ForwardBlock =
+    PersistentBlock<T, kUnits, Exchange, WeightsOf<T, kUnits, Forward<Cell, T>::kHiddenGates, kFixedWords<Cell, T>>,
+                    std::conditional_t<kGated<Cell>, WeightsOf<T, kUnits, 1, kFixedWords<Cell, T>>, Nothing>>;
 
 template <class Cell, class T, int kUnits, template <class> class Exchange>
 SEQKERN_KERNEL(kPersistentThreads, 1)
 persistent_forward(SEQKERN_CONSTANT RecurrentPersistentForwardParams<T> p) {
-  using Kernel = PersistentForward<Cell, T, kUnits, Exchange>;
+  if (Exchange<T>::kOfCluster && !kHasClusters) return;
   using F = Forward<Cell, T>;
   constexpr int kHiddenGates = F::kHiddenGates, G = Cell::kGates;
-  const Place<kUnits> place(p, p.tiling);
-  const PersistentShared sizes = Kernel::shared(p);
-  unsigned char* shared = dynamic_shared();
-  const auto take_shared = [&](int64_t bytes) {
-    unsigned char* const taken = shared;
-    shared += bytes;
-    return taken;
+  const int64_t H = p.hidden_size, size = p.exchange.row_size;
+  const auto weight = [&](const Place<kUnits>& place, int64_t gate, int64_t unit, int64_t k) {
+    const int64_t j = place.first_unit + unit;
+    return j < H && k < H ? p.weight_hh[((place.head * G + gate) * H + j) * H + k] : T{};
   };
-
-  // Row r of the weights is unit r % kUnits of gate r / kUnits.
-  const int64_t H = p.hidden_size;
-  const auto weight_from = [&](int first_gate, int gates) {
-    return [=, &p, &place](int64_t row, int64_t k) {
-      const int64_t gate = first_gate + row / kUnits, j = place.first_unit + row % kUnits;
-      return row < gates * kUnits && j < H && k < H ? p.weight_hh[((place.head * G + gate) * H + j) * H + k] : T{};
-    };
-  };
-  const typename Kernel::HiddenWeights weights(p.exchange.row_size, take_shared(sizes.weights), weight_from(0, kHiddenGates));
-  using Candidate = std::conditional_t<kGated<Cell>, typename Kernel::CandidateWeights, Nothing>;
-  [[maybe_unused]] const Candidate candidate_weights(p.exchange.row_size, take_shared(sizes.gated_weights),
-                                                     weight_from(G - 1, 1));
-  const Partials partials(take_shared(sizes.partials), p.tiling.chunk);
-  const Exchange<T> exchange(p.exchange, H, place.head, place.first, place.end, take_shared(sizes.exchange));
-  using Gated = std::conditional_t<kGated<Cell>, Exchange<T>, Nothing>;
-  [[maybe_unused]] const Gated gated_exchange(p.gated_exchange, H, place.head, place.first, place.end,
-                                              take_shared(sizes.gated_exchange));
-  exchange.enter();
-  if constexpr (kGated<Cell>) gated_exchange.enter();
-
-  const int row_of_thread = static_cast<int>(thread_index() % kUnits), column = static_cast<int>(thread_index() / kUnits);
-  const auto multiply = [&](const auto& by, const auto& from, int64_t entry, const Chunk& chunk) SEQKERN_INLINE {
-    using W = std::decay_t<decltype(by)>;
-    typename W::Sums sums{};
-    by.multiply(sums, chunk.column_tiles, p.tiling.exact,
-                [&](int slab, int count, auto& x) SEQKERN_INLINE { from.read(entry, chunk, slab, count, x); });
-    partials.put<W>(sums);
-  };
+  const ForwardBlock<Cell, T, kUnits, Exchange> block(
+      p, size, size,
+      [&](const auto& place, int64_t r, int64_t k) {
+        return r < kHiddenGates * kUnits ? weight(place, r / kUnits, r % kUnits, k) : T{};
+      },
+      [&](const auto& place, int64_t r, int64_t k) { return r < kUnits ? weight(place, G - 1, r, k) : T{}; });
 
   for (int64_t turn = 0; turn < p.tiling.turns; ++turn) {
     const int64_t step = p.step + turn, shift = p.reverse ? -turn : turn;
-    place.for_each_chunk(p, p.tiling, [&](const Chunk& chunk, const Row& row, int64_t j) {
+    const auto leave = [&](const F& f, int64_t j, typename F::Unit& unit) {
+      block.exchange.hand_on(turn + 1, f.row.sequence, 0, j, f.taken ? f.finish(j, unit) : f.skip(j));
+    };
+    block.place.for_each_chunk(p, p.tiling, [&](const Chunk& chunk, const Row& row, int64_t j) {
       const F f(p, row, step, shift);
-      const bool active = j >= 0 && f.taken;
       typename F::Unit unit{};
-      if (active) unit = f.load(j);
-      multiply(weights, exchange, turn, chunk);
-      if (active)
-        for (int g = 0; g < kHiddenGates; ++g) {
-          const float hidden = partials.take<typename Kernel::HiddenWeights>(g * kUnits + row_of_thread, column);
-          F::add_hidden(unit, g, hidden);
-          if constexpr (kGated<Cell>) p.gates_h[(row.by_head * kHiddenGates + g) * H + j] = hidden;
-        }
-      if constexpr (kGated<Cell>) {
-        if (j >= 0) gated_exchange.hand_on(turn + 1, row.sequence, 0, j, active ? f.gated(j, unit) : Sum<T>(0));
-      } else {
-        if (j >= 0) exchange.hand_on(turn + 1, row.sequence, 0, j, active ? f.finish(j, unit) : f.skip(j));
+      if (j >= 0 && f.taken) unit = f.load(j);
+      block.multiply(turn, chunk);
+      if (j < 0) return;
+      for (int g = 0; g < kHiddenGates; ++g) {
+        const float hidden = block.product(g);
+        F::add_hidden(unit, g, hidden);
+        if constexpr (kGated<Cell>) p.gates_h[(row.by_head * kHiddenGates + g) * H + j] = hidden;
       }
+      if constexpr (kGated<Cell>)
+        block.gated_exchange.hand_on(turn + 1, row.sequence, 0, j, f.taken ? f.gated(j, unit) : Sum<T>(0));
+      else
+        leave(f, j, unit);
     });
     if constexpr (kGated<Cell>) {
-      gated_exchange.pass(turn + 1, place.first_unit, kUnits);
-      place.for_each_chunk(p, p.tiling, [&](const Chunk& chunk, const Row& row, int64_t j) {
+      block.pass_gated(turn + 1);
+      block.place.for_each_chunk(p, p.tiling, [&](const Chunk& chunk, const Row& row, int64_t j) {
         const F f(p, row, step, shift);
-        const bool active = j >= 0 && f.taken;
         typename F::Unit unit{};
-        if (active) {
+        if (j >= 0 && f.taken) {
           unit = f.load(j);
           for (int g = 0; g < kHiddenGates; ++g) F::add_hidden(unit, g, f.gates_h(g, j));
         }
-        multiply(candidate_weights, gated_exchange, turn + 1, chunk);
-        if (active) F::add_hidden(unit, G - 1, partials.take<typename Kernel::CandidateWeights>(row_of_thread, column));
-        if (j >= 0) exchange.hand_on(turn + 1, row.sequence, 0, j, active ? f.finish(j, unit) : f.skip(j));
+        block.multiply_candidate(turn + 1, chunk);
+        if (j < 0) return;
+        F::add_hidden(unit, G - 1, block.candidate_product());
+        leave(f, j, unit);
       });
     }
-    exchange.pass(turn + 1, place.first_unit, kUnits);
+    block.pass(turn + 1);
   }
 }
 
@@ -110,8 +75,9 @@ template <class Cell, class T, int kUnits, template <class> class Exchange>
 struct PersistentForwardLauncher {
   static cudaError_t launch(const RecurrentPlan& plan, const RecurrentPersistentForwardParams<T>& p, cudaStream_t stream,
                             bool* fits) {
+    const int64_t size = p.exchange.row_size;
     return launch_persistent(persistent_forward<Cell, T, kUnits, Exchange>,
-                             PersistentForward<Cell, T, kUnits, Exchange>::shared(p), plan, p, stream, fits);
+                             ForwardBlock<Cell, T, kUnits, Exchange>::shared(p.tiling, size, size).bytes, plan, p, stream, fits);
   }
 };
 

@@ -14,7 +14,7 @@ constexpr double kLaunch = 2.0;                      // of a kernel, in a stream
 constexpr double kThroughMemory = 0.45;              // a store to global memory, until another block's load sees it
 constexpr double kClusterBarrier = 0.25;             // and the stores before it
 constexpr double kBarrier = 0.02, kPointwise = 0.1;  // of a block; the cell's arithmetic and memory
-constexpr double kGlobalOfBlock = 64 * 1.7e3, kSharedOfBlock = 128 * 1.7e3, kRemoteOfBlock = 32 * 1.7e3;
+constexpr double kGlobalOfBlock = 64 * 1.7e3, kSharedOfBlock = 128 * 1.7e3, kRemoteOfBlock = 3.3e6 / 132;
 constexpr double kGlobalOfMultiprocessor = 5.5e6 / 132;
 constexpr double kTensorOfMultiprocessor = 600e6 / 132;  // 16-bit multiply-adds, counted as 2, with mma.sync
 
@@ -48,6 +48,10 @@ double shared_bytes(const RecurrentPlan& plan, const RecurrentRequest& r) {
   bytes += warps * std::max(16.0, block.rows) * 1.5 * static_cast<double>(plan.chunk) * 4;
   if (plan.kernel == RecurrentKernel::cluster) bytes += 2 * block.sequences * (block.depth_bytes + 64);
   return bytes;
+}
+
+int64_t chunk_of(const RecurrentPlan& plan, const RecurrentRequest& r) {
+  return plan.units > 16 || sequences_of_group(plan, r.batch) <= 8 ? 8 : 16;
 }
 
 RecurrentStepTime predict_steps(const RecurrentRequest& r, const DeviceLimits& limits) {
@@ -100,7 +104,7 @@ std::vector<RecurrentPlan> recurrent_plans(const RecurrentRequest& r, const Devi
   const auto add = [&](RecurrentKernel kernel, int units) {
     for (int64_t groups = 1; groups <= std::max<int64_t>(1, divide_up(r.batch, 8)); groups *= 2) {
       RecurrentPlan plan{kernel, units, groups, 0};
-      plan.chunk = units > 16 || sequences_of_group(plan, r.batch) <= 8 ? 8 : 16;
+      plan.chunk = chunk_of(plan, r);
       const int64_t blocks = blocks_of(plan, r.hidden_size);
       if (kernel == RecurrentKernel::grid && blocks * r.heads * groups > limits.multiprocessors) continue;
       if (kernel == RecurrentKernel::cluster && (limits.capability < 90 || blocks > kMaxCluster || r.complete)) continue;
@@ -133,11 +137,7 @@ std::vector<RecurrentPlan> chosen_recurrent_plans(const RecurrentRequest& r, con
   const char* const variable = std::getenv("SEQKERN_RECURRENT_KERNEL");
   const std::string text = variable ? variable : "";
   if (text.empty()) return recurrent_plans(r, limits);
-  const auto refuse = [&] {
-    throw std::invalid_argument("SEQKERN_RECURRENT_KERNEL is '" + text +
-                                "', expected steps, grid or cluster, with units (grid: 8 or 16; cluster: 16 or 32) and groups "
-                                "after colons");
-  };
+
   std::vector<std::string> parts(1);
   for (const char c : text) {
     if (c == ':')
@@ -145,23 +145,27 @@ std::vector<RecurrentPlan> chosen_recurrent_plans(const RecurrentRequest& r, con
     else
       parts.back() += c;
   }
-  const auto number = [&](size_t i, int64_t otherwise) {
-    if (i >= parts.size()) return otherwise;
-    const std::string& digits = parts[i];
-    if (digits.empty() || digits.size() > 6 || digits.find_first_not_of("0123456789") != std::string::npos) refuse();
-    return static_cast<int64_t>(std::stoll(digits));
+  const auto refuse = [&] {
+    throw std::invalid_argument("SEQKERN_RECURRENT_KERNEL is '" + text +
+                                "', expected steps, grid or cluster, the latter with units (8 or 16; 16 or 32) and groups "
+                                "after colons");
   };
-  const bool grid = parts[0] == "grid";
+  const auto number = [&](size_t i) {
+    if (i >= parts.size() || parts[i].empty()) return 0;
+    if (parts[i].size() > 6 || parts[i].find_first_not_of("0123456789") != std::string::npos) refuse();
+    return std::stoi(parts[i]);
+  };
+  const bool grid = parts[0] == "grid", cluster = parts[0] == "cluster";
+  const int units = number(1), groups = number(2);
   if (parts[0] == "steps" && parts.size() == 1) return {{RecurrentKernel::steps, 0, 1, 0}};
-  if ((!grid && parts[0] != "cluster") || parts.size() > 3) refuse();
+  if ((!grid && !cluster) || parts.size() > 3) refuse();
   std::vector<RecurrentPlan> plans;
-  const int64_t units = number(1, 0), groups = number(2, 0);
-  for (const int candidate : {8, 16, 32}) {
-    if (candidate == (grid ? 32 : 8) || (units != 0 && candidate != units)) continue;
-    RecurrentPlan plan{grid || r.complete ? RecurrentKernel::grid : RecurrentKernel::cluster, candidate,
-                       std::max<int64_t>(1, groups), 0};
-    if (plan.kernel == RecurrentKernel::grid) plan.units = std::min(plan.units, 16);
-    plan.chunk = plan.units > 16 || sequences_of_group(plan, r.batch) <= 8 ? 8 : 16;
+  for (const int own : grid ? std::vector{8, 16} : std::vector{16, 32}) {
+    if (units != 0 && units != own) continue;
+    // Where nothing is handed on, there is nothing for a cluster to do.
+    RecurrentPlan plan{cluster && !r.complete ? RecurrentKernel::cluster : RecurrentKernel::grid, own, groups ? groups : 1, 0};
+    if (plan.kernel == RecurrentKernel::grid) plan.units = std::min(own, 16);
+    plan.chunk = chunk_of(plan, r);
     plans.push_back(plan);
   }
   if (plans.empty()) refuse();

@@ -5,6 +5,8 @@
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/mm.h>
 
+#include <stdexcept>
+
 namespace seqkern::ops {
 
 void product(const Tensor& out, const Tensor& a, const Tensor& b) {
@@ -72,7 +74,12 @@ cuda::RecurrentPlan plan_recurrence(const RecurrentLayer& layer, int64_t steps, 
                                        backward,
                                        complete,
                                        exact};
-  const auto plans = cuda::chosen_recurrent_plans(request, limits);
+  std::vector<cuda::RecurrentPlan> plans;
+  try {
+    plans = cuda::chosen_recurrent_plans(request, limits);
+  } catch (const std::invalid_argument& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  }
   for (const cuda::RecurrentPlan& plan : plans)
     if (plan.kernel == cuda::RecurrentKernel::steps || fits(plan)) return plan;
   TORCH_CHECK(false, "SEQKERN_RECURRENT_KERNEL asks for ", cuda::to_string(plans.front()), ", which this device cannot run for ",

@@ -33,6 +33,7 @@ using math::Sum;
 // --- places of threads ---
 
 constexpr int kWarpSize = 32;
+constexpr bool kHasClusters = true;
 
 int64_t thread_index();
 int64_t block_size();

@@ -6,6 +6,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <mutex>
+
 #include "cuda_runtime_api.h"
 #include "executor.h"
 
@@ -13,13 +15,16 @@
 
 namespace seqkern::ops {
 
+// One at a time: there is one executor, and torch's users may have several threads.
 class CudaScope {
  public:
-  explicit CudaScope(const at::Tensor&) : autocast_(c10::autocast_dispatch_keyset) { host::forget_buffers(); }
+  explicit CudaScope(const at::Tensor&) : lock_(mutex_), autocast_(c10::autocast_dispatch_keyset) { host::forget_buffers(); }
 
   cudaStream_t stream() const { return nullptr; }
 
  private:
+  inline static std::mutex mutex_;
+  std::lock_guard<std::mutex> lock_;
   at::AutoDispatchBelowADInplaceOrView autograd_;
   c10::impl::ExcludeDispatchKeyGuard autocast_;
 };
