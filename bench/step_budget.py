@@ -30,9 +30,10 @@ Nothing here is measured: these are the estimates of `csrc/cuda/recurrent_plan.c
 kernel is chosen, in microseconds of a step in a long sequence. Of the recurrence alone: products
 over all steps come besides. Parts are added as if none ran beside another.
 
-kernel: its name, hidden units of a block, groups of sequences. exchange: until what a block hands
-on can be read by the others; gather: reading that; weights: those that are not in registers;
-matrix: multiplying; cell: sums over warps, barriers and the cell itself."""
+kernel: its name, hidden units of a block, groups of sequences. shared: shared memory of a block.
+exchange: until what a block hands on can be read by the others; gather: reading that; weights:
+those that are not in registers; matrix: multiplying; cell: sums over warps, barriers and the cell
+itself."""
 PRODUCT_RATE = 600e6  # FLOP a microsecond, of bf16 products over all steps
 
 
@@ -50,7 +51,8 @@ def rows_of(cell: str, precision: str) -> list[list[str]]:
         plan = best(cell, precision, h, n, backward)
         parts = [f"{getattr(plan, part):.2f}" for part in PARTS]
         way = "backward" if backward else "forward"
-        rows.append([f"H={h} N={n} {way}", plan.kernel, *parts, f"{plan.total:.2f}"])
+        shared = f"{plan.shared_bytes / 1024:.0f}"
+        rows.append([f"H={h} N={n} {way}", plan.kernel, shared, *parts, f"{plan.total:.2f}"])
     return rows
 
 
@@ -84,7 +86,7 @@ def main() -> None:
         *target(),
     ]
     for cell, precision in product(CELLS, PRECISIONS):
-        head = ["size", "kernel", *PARTS, "sum"]
+        head = ["size", "kernel", "shared, KiB", *PARTS, "sum"]
         lines += ["", f"## {cell}, {precision}", "", *table(head, rows_of(cell, precision))]
     out.mkdir(parents=True, exist_ok=True)
     (out / "cuda-step-budget.md").write_text("\n".join(lines) + "\n")

@@ -55,14 +55,15 @@ py::list recurrent_plans(const std::string& cell, int element_bytes, int64_t ste
   if (place < 0) throw py::value_error("cell is '" + cell + "', which there is not");
   const math::CellInfo& info = math::kCells[place];
   const bool gated = info.candidate == math::Candidate::gated;
-  const cuda::RecurrentRequest request{info.gates,  gated,    element_bytes, steps, batch, heads,
-                                       hidden_size, backward, false,         exact};
+  const cuda::RecurrentRequest request{info.gates, gated,       element_bytes, steps, batch,
+                                       heads,      hidden_size, backward,      false, exact};
   const cuda::DeviceLimits limits{capability, multiprocessors, shared_bytes};
   py::list found;
   for (const cuda::RecurrentPlan& plan : cuda::recurrent_plans(request, limits)) {
     const cuda::RecurrentStepTime time = cuda::predict(plan, request, limits);
     py::dict of_plan;
     of_plan["kernel"] = cuda::to_string(plan);
+    of_plan["shared_bytes"] = static_cast<int64_t>(cuda::shared_bytes(plan, request));
     of_plan["exchange"] = time.exchange;
     of_plan["gather"] = time.gather;
     of_plan["weights"] = time.weights;

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import backend
 import seqkern.cuda
 from backend import on_cuda
 from recurrent_cases import NAMES, PLAIN, Problem, draw
@@ -22,6 +23,8 @@ OPTIONS = (*PLAIN, "heads", "lengths", "resets", "recurrent_mask", "zoneout_h", 
 def solve(problem: Problem, layout: str, recompute: int = 0) -> dict[str, torch.Tensor]:
     """Solve it by a kernel, as SEQKERN_RECURRENT_KERNEL writes it."""
     kernel, *numbers = layout.split(":")
+    if kernel == "cluster" and backend.NAME == "cuda" and torch.cuda.get_device_capability()[0] < 9:
+        pytest.skip("no clusters below compute capability 9.0")
     names = dict(zip(("units", "groups"), map(int, numbers), strict=False))
     with seqkern.cuda.recurrent_kernel(kernel, **names):
         return everything(problem, recompute)

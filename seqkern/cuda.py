@@ -105,12 +105,15 @@ class RecurrentPlan:
     ----------
     kernel
         As SEQKERN_RECURRENT_KERNEL writes it: kernel, units of a block, groups of sequences.
+    shared_bytes
+        Shared memory of a block, about.
     exchange, gather, weights, matrix, cell
         Microseconds of a step: until what a block hands on can be read by the others; reading that;
         reading weights that are not in registers; multiplying; sums, barriers and the cell.
     """
 
     kernel: str
+    shared_bytes: int
     exchange: float
     gather: float
     weights: float

@@ -40,16 +40,6 @@ Block block_of(const RecurrentPlan& plan, const RecurrentRequest& r) {
   return block;
 }
 
-// Of a block; the kernel knows it exactly.
-double shared_bytes(const RecurrentPlan& plan, const RecurrentRequest& r) {
-  const Block block = block_of(plan, r);
-  const double warps = plan.units > 16 ? 4 : 8;
-  double bytes = std::max(0.0, block.weight_bytes - block.fixed_bytes);
-  bytes += warps * std::max(16.0, block.rows) * 1.5 * static_cast<double>(plan.chunk) * 4;
-  if (plan.kernel == RecurrentKernel::cluster) bytes += 2 * block.sequences * (block.depth_bytes + 64);
-  return bytes;
-}
-
 int64_t chunk_of(const RecurrentPlan& plan, const RecurrentRequest& r) {
   return plan.units > 16 || sequences_of_group(plan, r.batch) <= 8 ? 8 : 16;
 }
@@ -70,6 +60,16 @@ RecurrentStepTime predict_steps(const RecurrentRequest& r, const DeviceLimits& l
 int64_t blocks_of(const RecurrentPlan& plan, int64_t hidden_size) { return divide_up(hidden_size, plan.units); }
 
 int64_t sequences_of_group(const RecurrentPlan& plan, int64_t batch) { return divide_up(divide_up(batch, plan.groups), 8) * 8; }
+
+double shared_bytes(const RecurrentPlan& plan, const RecurrentRequest& r) {
+  if (plan.kernel == RecurrentKernel::steps) return 0;
+  const Block block = block_of(plan, r);
+  const double warps = plan.units > 16 ? 4 : 8;
+  double bytes = std::max(0.0, block.weight_bytes - block.fixed_bytes);
+  bytes += warps * std::max(16.0, block.rows) * 1.5 * static_cast<double>(plan.chunk) * 4;
+  if (plan.kernel == RecurrentKernel::cluster) bytes += 2 * block.sequences * (block.depth_bytes + 64);
+  return bytes;
+}
 
 RecurrentStepTime predict(const RecurrentPlan& plan, const RecurrentRequest& r, const DeviceLimits& limits) {
   if (plan.kernel == RecurrentKernel::steps) return predict_steps(r, limits);

@@ -46,6 +46,9 @@ struct RecurrentStepTime {
   double cell;      // sums over warps, barriers, the cell itself
   double total() const { return exchange + gather + weights + matrix + cell; }
 };
+// Shared memory of a block, about; the kernel knows it exactly.
+double shared_bytes(const RecurrentPlan& plan, const RecurrentRequest& request);
+
 RecurrentStepTime predict(const RecurrentPlan& plan, const RecurrentRequest& request, const DeviceLimits& limits);
 
 // Blocks of a head's units.
