@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend import not_on_host
 from nn_layers import KINDS, assert_close, draw, pair, results, states
 
 D, H = 4, 40
@@ -37,6 +38,7 @@ def load(layer: Any, _: Tensor) -> None:
     layer.load_state_dict({name: tensor / 2 for name, tensor in layer.state_dict().items()})
 
 
+@not_on_host
 @pytest.mark.parametrize(
     "change",
     [step(torch.optim.SGD, 1.0), step(torch.optim.Adam, 0.01), write, replace, load],

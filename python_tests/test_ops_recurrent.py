@@ -160,7 +160,7 @@ def test_every_element_of_every_result_is_written(cell: str, dtype: torch.dtype)
     """Torch fills new memory with NaN under deterministic algorithms."""
     torch.use_deterministic_algorithms(True)
     try:
-        for seed in (2, 5):
+        for seed in (2, 5)[: 1 if SLOW else 2]:
             problem = draw_options(cell, (3, 3, 5, 33), dtype, seed)
             *found, _ = forward(problem, keep=False)
             found += [t for n in (0, 2) for t in everything(problem, n).values()]
@@ -169,7 +169,7 @@ def test_every_element_of_every_result_is_written(cell: str, dtype: torch.dtype)
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES[:1] if SLOW else KERNEL_DTYPES, ids=str)
 @pytest.mark.parametrize("cell", NAMES)
 def test_five_runs_give_the_same_bits(cell: str, dtype: torch.dtype) -> None:
     problem = draw_options(cell, (3, 3, 5, 33), dtype, 2)

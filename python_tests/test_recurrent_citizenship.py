@@ -13,6 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
 import seqkern.functional as F
+from backend import not_on_host
 from helpers import DTYPES, generator, normal
 from recurrent_cases import NAMES, PLAIN, allowed, composite, differentiable, draw
 from seqkern.functional._recurrent_arguments import ARGUMENTS
@@ -103,6 +104,7 @@ def test_gather_and_scatter_columns_pass_opcheck(dtype: torch.dtype, count: int)
 # --- derivatives ---------------------------------------------------------------------------------
 
 
+@not_on_host
 @pytest.mark.parametrize(("cell", "options"), CELLS_AND_LAYERS, ids=CELLS_AND_LAYERS.values())
 def test_every_cell_passes_gradcheck_to_the_second_order(cell: str, options: Iterable[str]) -> None:
     problem = draw(cell, (3, 2, 2, 2), F64, 5, options, reverse=True, reset_to_initial=True)

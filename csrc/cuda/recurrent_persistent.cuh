@@ -47,6 +47,26 @@ SEQKERN_DEVICE uint32_t word_of(const T (&x)[4 / sizeof(T)]) {
   return word;
 }
 
+// A float32 number rounded to TF32 (and 0 in place of an infinity), and what the rounding took.
+struct Tf32Parts {
+  uint32_t big, finite, rest;
+
+  Tf32Parts() = default;
+  SEQKERN_DEVICE explicit Tf32Parts(uint32_t bits) : big(round_to_tf32(value(bits))) {
+    constexpr uint32_t kInfinity = 0x7F800000u;
+    const bool is_infinite = (bits & 0x7FFFFFFFu) == kInfinity;
+    finite = is_infinite ? 0 : big;
+    rest = is_infinite ? 0 : round_to_tf32(value(bits) - value(big));
+  }
+
+ private:
+  static SEQKERN_DEVICE float value(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+  }
+};
+
 // d += a slab of 16 rows (row g = lane / 4 in `upper`, row g + 8 in `lower`) times a slab of 8 columns (column g in x). A lane
 // has the vectors lane % 4 of its rows: which k they are does not matter, as long as they are the same.
 template <class T>
@@ -57,22 +77,22 @@ SEQKERN_DEVICE void multiply_slab(float (&d)[4], const Words& upper, const Words
     if constexpr (sizeof(T) == 2) {
       multiply_add(T(), d, a, b);
     } else {
-      // A float32 number is the sum of two TF32 numbers but for 2 or 3 of its last bits.
-      const auto value = [](uint32_t bits) {
-        float x;
-        memcpy(&x, &bits, sizeof(x));
-        return x;
+      // A float32 number is the sum of two TF32 numbers but for 2 or 3 of its last bits. Infinities are in the first product
+      // alone.
+      Tf32Parts a_parts[4], b_parts[2];
+      for (int j = 0; j < 4; ++j) a_parts[j] = Tf32Parts(a[j]);
+      for (int j = 0; j < 2; ++j) b_parts[j] = Tf32Parts(b[j]);
+      const auto multiply = [&](auto part_of_a, auto part_of_b) SEQKERN_INLINE {
+        uint32_t x[4], y[2];
+        for (int j = 0; j < 4; ++j) x[j] = a_parts[j].*part_of_a;
+        for (int j = 0; j < 2; ++j) y[j] = b_parts[j].*part_of_b;
+        multiply_add(Tf32(), d, x, y);
       };
-      uint32_t a_big[4], a_rest[4], b_big[2], b_rest[2];
-      for (int j = 0; j < 4; ++j) a_big[j] = round_to_tf32(value(a[j]));
-      for (int j = 0; j < 2; ++j) b_big[j] = round_to_tf32(value(b[j]));
       if (exact) {
-        for (int j = 0; j < 4; ++j) a_rest[j] = round_to_tf32(value(a[j]) - value(a_big[j]));
-        for (int j = 0; j < 2; ++j) b_rest[j] = round_to_tf32(value(b[j]) - value(b_big[j]));
-        multiply_add(Tf32(), d, a_rest, b_big);
-        multiply_add(Tf32(), d, a_big, b_rest);
+        multiply(&Tf32Parts::rest, &Tf32Parts::finite);
+        multiply(&Tf32Parts::finite, &Tf32Parts::rest);
       }
-      multiply_add(Tf32(), d, a_big, b_big);
+      multiply(&Tf32Parts::big, &Tf32Parts::big);
     }
   }
 }
@@ -422,7 +442,7 @@ struct Place {
 
 // Words of weights that a thread's other registers leave room for.
 template <class Cell, class T>
-constexpr int kFixedWords = (sizeof(T) == 4                                         ? 32
+constexpr int kFixedWords = (sizeof(T) == 4                                         ? 16
                              : Cell::kParameters > 0 || Cell::kSlots > Cell::kGates ? 48
                                                                                     : 64) /
                             (kGated<Cell> ? 4 : 1);

@@ -9,7 +9,7 @@ namespace seqkern::cuda {
 
 // Row r of a block's weights is what unit r gave: a column of W_hh, over the units of the gates side by side.
 template <class Cell, class T, int kUnits>
-using BackwardWeights = WeightsOf<T, kUnits, 1, kFixedWords<Cell, T> - (sizeof(T) == 4 && !kGated<Cell> ? 8 : 0)>;
+using BackwardWeights = WeightsOf<T, kUnits, 1, kFixedWords<Cell, T>>;
 template <class Cell, class T, int kUnits, template <class> class Exchange>
 using BackwardBlock = PersistentBlock<T, kUnits, Exchange, BackwardWeights<Cell, T, kUnits>,
                                       std::conditional_t<kGated<Cell>, BackwardWeights<Cell, T, kUnits>, Nothing>>;

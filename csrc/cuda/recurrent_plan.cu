@@ -35,7 +35,7 @@ Block block_of(const RecurrentPlan& plan, const RecurrentRequest& r) {
   block.rows = r.backward ? plan.units : products;
   block.depth_bytes = r.backward ? r.gates * depth : depth;
   block.weight_bytes = std::max(16.0, block.rows) * block.depth_bytes;
-  block.fixed_bytes = (r.element_bytes == 4 ? 32.0 : 64.0) / (r.gated ? 2 : 1) * 4 * 256;
+  block.fixed_bytes = (r.element_bytes == 4 ? 16.0 : 64.0) / (r.gated ? 2 : 1) * 4 * 256;
   block.sequences = static_cast<double>(sequences_of_group(plan, r.batch));
   return block;
 }

@@ -125,6 +125,7 @@ ForwardResult forward_cuda(const RecurrentShape& shape, const RecurrentArguments
   const Tensor output = at::empty({T, N, layer.heads * layer.state_size}, layer.options);
   const Tensor cells = keep_cells ? at::empty({T, N, KH}, layer.sums) : none();
   const Tensor memory = keep ? at::empty({T, N, layer.kept_size}, layer.sums) : none();
+  if (keep && layer.lengths.defined()) memory.zero_();  // steps that are not taken leave nothing there
   const Tensor c = layer.info.has_cell ? copy_or_zeros(layer.c_0, {N, KH}, layer.sums) : Tensor();
 
   // Without `keep` the gates of some steps at a time are projected, into the same memory.
