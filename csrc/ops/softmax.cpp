@@ -6,21 +6,9 @@
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
-#include "ops/checks.h"
 #include "ops/cpu_tensor.h"
 
 namespace seqkern::ops {
-
-void check_softmax_loss(const Tensor& logits, const Tensor& target) {
-  TORCH_CHECK_TYPE(logits.is_floating_point(), "logits has dtype ", logits.scalar_type(), ", expected a floating-point dtype");
-  TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, "target has dtype ", target.scalar_type(), ", expected int64");
-  TORCH_CHECK_VALUE(logits.dim() >= 1 && logits.size(-1) > 0, "logits has shape ", logits.sizes(),
-                    ", expected (..., V) with V > 0");
-  check_shape(target, "target", logits.sizes().slice(0, static_cast<size_t>(logits.dim() - 1)),
-              "the shape of logits without its last dimension");
-  TORCH_CHECK_VALUE(target.device() == logits.device(), "target is on ", target.device(), ", expected ", logits.device(),
-                    " as logits is");
-}
 
 namespace {
 
