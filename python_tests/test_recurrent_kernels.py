@@ -76,17 +76,28 @@ def test_weights_that_registers_do_not_hold(
     check(problem, solve(problem, layout), times=4)
 
 
-@pytest.mark.parametrize("tf32", [False, True])
-def test_float32_products_are_of_the_precision_that_torch_is_set_to(tf32: bool) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value", "tf32"),
+    [
+        ("allow_tf32", False, False),
+        ("allow_tf32", True, True),
+        ("fp32_precision", "ieee", False),
+        ("fp32_precision", "tf32", True),
+    ],
+)
+def test_float32_products_are_of_the_precision_that_torch_is_set_to(
+    setting: str, value: bool | str, tf32: bool
+) -> None:
     """TF32 has 10 bits of mantissa, and errs by about 2^-11 in each factor."""
     problem = draw("lstm", (6, 16, 8, 128), torch.float32, 0)
     exact = solve(problem, "steps")["output"]
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, setting)
+    setattr(matmul, setting, value)
     try:
         found = solve(problem, "grid:16")["output"]
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        setattr(matmul, setting, before)
     error = (found - exact).abs().max().item()
     assert (1e-5 < error < 1e-2) if tf32 else error < 2e-6
 

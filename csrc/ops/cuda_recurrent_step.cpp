@@ -51,6 +51,12 @@ void enter_steps(const RecurrentLayer& layer, int64_t first, int64_t count, cons
   });
 }
 
+// Torch's setting for products of float32, by whichever of its two interfaces it was made. (Context::allowTF32CuBLAS throws where
+// it was made by the newer one.)
+static bool tf32_allowed() {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) == at::Float32Precision::TF32;
+}
+
 bool may_persist(const RecurrentLayer& layer) {
   return layer.options.dtype() != at::kDouble && !layer.weight_hr.defined() && !layer.norm_hh.defined() &&
          !layer.norm_c.defined();
@@ -63,7 +69,7 @@ cuda::RecurrentPlan plan_recurrence(const RecurrentLayer& layer, int64_t steps, 
   if (!may_persist(layer)) return plan_by_steps();
   cuda::DeviceLimits limits{};
   C10_CUDA_CHECK(cuda::device_limits(limits));
-  const bool exact = layer.options.dtype() == at::kFloat && !at::globalContext().allowTF32CuBLAS();
+  const bool exact = layer.options.dtype() == at::kFloat && !tf32_allowed();
   const cuda::RecurrentRequest request{layer.info.gates,
                                        layer.is_gated(),
                                        static_cast<int>(layer.options.dtype().itemsize()),
@@ -87,8 +93,7 @@ cuda::RecurrentPlan plan_recurrence(const RecurrentLayer& layer, int64_t steps, 
 }
 
 RecurrentTiling tiling_of(const RecurrentLayer& layer, const cuda::RecurrentPlan& plan, int64_t turns) {
-  const bool exact = !at::globalContext().allowTF32CuBLAS();
-  return {turns, plan.groups, cuda::sequences_of_group(plan, layer.batch), plan.chunk, exact};
+  return {turns, plan.groups, cuda::sequences_of_group(plan, layer.batch), plan.chunk, !tf32_allowed()};
 }
 
 void mark_missing(const Tensor& tensor, const CudaScope& scope) {
