@@ -51,11 +51,15 @@ void enter_steps(const RecurrentLayer& layer, int64_t first, int64_t count, cons
   });
 }
 
+namespace {
+
 // Torch's setting for products of float32, by whichever of its two interfaces it was made. (Context::allowTF32CuBLAS throws where
 // it was made by the newer one.)
-static bool tf32_allowed() {
+bool tf32_allowed() {
   return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) == at::Float32Precision::TF32;
 }
+
+}  // namespace
 
 bool may_persist(const RecurrentLayer& layer) {
   return layer.options.dtype() != at::kDouble && !layer.weight_hr.defined() && !layer.norm_hh.defined() &&
