@@ -35,11 +35,11 @@ exchange: until what a block hands on can be read by the others; gather: reading
 those that are not in registers; matrix: multiplying; cell: sums over warps, barriers and the cell
 itself."""
 WEIGHED = """\
-By this prediction the target is missed. Also weighed, by the same rates, and not built: blocks of 32
-units (backward 2.0 us a step instead of 1.77: half the gathering, but weights no longer in
-registers); the depth of the backward product split over clusters of 4, whose partial sums go through
-shared memory (1.5 us: a quarter of the gathering, and a cluster barrier more). What part of the sum
-is hidden behind the rest decides, and that takes a GPU to tell."""
+By this prediction the target is missed. Also weighed, by the same rates, and not built: blocks of
+32 units (backward 2.0 us a step instead of 1.77: half the gathering, but weights no longer in
+registers); the depth of the backward product split over clusters of 4, whose partial sums go
+through shared memory (1.5 us: a quarter of the gathering, and a cluster barrier more). What part of
+the sum is hidden behind the rest decides, and that takes a GPU to tell."""
 PRODUCT_RATE = 600e6  # FLOP a microsecond, of bf16 products over all steps
 
 
