@@ -41,7 +41,7 @@ def some_options(seed: int) -> list[str]:
 @pytest.mark.parametrize("cell", NAMES)
 def test_every_layout_matches_the_reference(cell: str, layout: str, dtype: torch.dtype) -> None:
     """Units and sequences fill neither the last block nor the last group."""
-    check(problem := draw(cell, (4, 20, 3, 40), dtype, 0), solve(problem, layout), times=4)
+    check(problem := draw(cell, (4, 20, 3, 40), dtype, 0), solve(problem, layout))
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -53,7 +53,7 @@ def test_options_match_the_reference(cell: str, layout: str, number: int) -> Non
         reverse=number % 2 == 0,
         reset_to_initial=number % 4 < 2,
     )
-    check(problem, solve(problem, layout, recompute=number % 3), times=4)
+    check(problem, solve(problem, layout, recompute=number % 3))
 
 
 @pytest.mark.parametrize("hidden", [1, 7, 9, 37])
@@ -63,7 +63,7 @@ def test_options_match_the_reference(cell: str, layout: str, number: int) -> Non
 def test_rows_that_fill_no_vectors(cell: str, layout: str, dtype: torch.dtype, hidden: int) -> None:
     for recompute in (0, 2):
         problem = draw(cell, (3, 3, 2, hidden), dtype, hidden, ("h_0", "heads"))
-        check(problem, solve(problem, layout, recompute), times=8)
+        check(problem, solve(problem, layout, recompute))
 
 
 @pytest.mark.parametrize(("dtype", "hidden"), [(torch.float32, 136), (torch.bfloat16, 264)])
@@ -73,7 +73,7 @@ def test_weights_that_registers_do_not_hold(
     cell: str, layout: str, dtype: torch.dtype, hidden: int
 ) -> None:
     problem = draw(cell, (3, 3, 2, hidden), dtype, 0)
-    check(problem, solve(problem, layout), times=4)
+    check(problem, solve(problem, layout))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_inference_gives_what_training_gives(layout: str) -> None:
     expected = solve(problem, layout)
     with seqkern.cuda.recurrent_kernel(layout.split(":")[0]):
         output, h_n, *_ = forward(problem, keep_cells=False, keep=False)
-    check(problem, {"output": output, "h_n": h_n}, times=4)
+    check(problem, {"output": output, "h_n": h_n})
     assert (output - expected["output"]).abs().max() < 1e-5
 
 
