@@ -23,7 +23,8 @@ def recurrent_kernel(
 
     It sets the environment variable ``SEQKERN_RECURRENT_KERNEL``, which can be set by itself as
     well (``steps``, ``grid:8``, ``cluster:16:2``), and so holds for all threads. Where a layer has
-    what the persistent kernels lack (layer norms, a projection, float64), it runs by steps even so.
+    what the persistent kernels lack (layer norms, a projection, float64), it runs by steps even so;
+    gates that a backward pass computes again, which wait for nothing, run by grid for ``cluster``.
 
     Parameters
     ----------

@@ -59,18 +59,17 @@ bool tf32_allowed() {
   return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) == at::Float32Precision::TF32;
 }
 
-}  // namespace
-
+// Whether all steps can run in one launch: what persistent kernels are there for.
 bool may_persist(const RecurrentLayer& layer) {
   return layer.options.dtype() != at::kDouble && !layer.weight_hr.defined() && !layer.norm_hh.defined() &&
          !layer.norm_c.defined();
 }
 
-cuda::RecurrentPlan plan_by_steps() { return {cuda::RecurrentKernel::steps, 0, 1, 0}; }
+}  // namespace
 
 cuda::RecurrentPlan plan_recurrence(const RecurrentLayer& layer, int64_t steps, bool backward, bool complete,
                                     const std::function<bool(const cuda::RecurrentPlan&)>& fits) {
-  if (!may_persist(layer)) return plan_by_steps();
+  if (!may_persist(layer)) return {cuda::RecurrentKernel::steps, 0, 1, 0};
   cuda::DeviceLimits limits{};
   C10_CUDA_CHECK(cuda::device_limits(limits));
   const bool exact = layer.options.dtype() == at::kFloat && !tf32_allowed();

@@ -28,13 +28,9 @@ int64_t padded(int64_t size) {
   return (size + n - 1) / n * n;
 }
 
-// Whether all steps can run in one launch: what persistent kernels are there for.
-bool may_persist(const RecurrentLayer& layer);
-
 // How the steps of a pass run. fits(plan) asks the device.
 cuda::RecurrentPlan plan_recurrence(const RecurrentLayer& layer, int64_t steps, bool backward, bool complete,
                                     const std::function<bool(const cuda::RecurrentPlan&)>& fits);
-cuda::RecurrentPlan plan_by_steps();
 
 RecurrentTiling tiling_of(const RecurrentLayer& layer, const cuda::RecurrentPlan& plan, int64_t turns);
 
