@@ -9,6 +9,7 @@ namespace seqkern::cpu {
   extern const KernelTable<float> float_table;             \
   extern const KernelTable<double> double_table;           \
   extern const KernelTable<math::BFloat16> bfloat16_table; \
+  extern const KernelTable<math::Float16> float16_table;   \
   }
 
 SEQKERN_DECLARE_TABLES(portable)
@@ -40,6 +41,11 @@ const KernelTable<math::BFloat16>& kernels<math::BFloat16>() {
   if (current_isa() == Isa::avx512_bf16) return avx512_bf16::bfloat16_table;
 #endif
   return SEQKERN_SELECT(bfloat16_table);
+}
+
+template <>
+const KernelTable<math::Float16>& kernels<math::Float16>() {
+  return SEQKERN_SELECT(float16_table);
 }
 
 }  // namespace seqkern::cpu

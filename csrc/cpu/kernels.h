@@ -17,14 +17,15 @@ struct RecurrentKernels {
   void (*backward)(const RecurrentBackwardParams<T>&);
 };
 
-// T is float, double or math::BFloat16. The recurrent kernels of BFloat16 are there only where the CPU has products of bfloat16
-// (others take the tensors as float32), those on columns not at all; such pointers are null.
+// T is float, double, math::BFloat16 or math::Float16. Of the half types, the recurrent kernels are there for BFloat16 alone, where
+// the CPU has products of it (other tensors are taken as float32), those on columns not at all; such pointers are null.
 template <class T>
 struct KernelTable {
   RecurrentKernels<T> recurrent[math::kCellCount];  // by a cell's place in the list of cells
   void (*gather_columns)(const ColumnsParams<T>&);
   void (*scatter_columns)(const ColumnsParams<T>&);
-  void (*softmax_loss)(const SoftmaxLossParams<T>&);
+  void (*softmax_loss)(const SoftmaxParams<T>&);
+  void (*linear_softmax_loss)(const LinearSoftmaxParams<T>&);
 };
 
 template <class T>

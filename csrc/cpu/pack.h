@@ -56,7 +56,7 @@ struct Packed {
   static int64_t rows(int64_t k) { return (k + kPackedRows<T> - 1) / kPackedRows<T>; }
 };
 
-// Packs rows [k_begin, k_end) of B from row_of(k), a pointer to the N values of row k. Rows that share elements belong to the
+// Packs rows [k_begin, k_end) of B from row_of(k), a pointer to the N values of row k, of T or a type that is summed in T. Rows that share elements belong to the
 // range of the first of them, so that the range of another thread may begin anywhere; two rows are then in use at a time.
 template <class T, class RowOf>
 void pack_rows(const Packed<T>& packed, Range depth, const RowOf& row_of) {
@@ -65,8 +65,8 @@ void pack_rows(const Packed<T>& packed, Range depth, const RowOf& row_of) {
   for (int64_t p = 0; p < packed.panels(); ++p) {
     const int64_t width = packed.width(p), column = p * packed.panel;
     for (int64_t k = begin; k < depth.end; k += step) {
-      const T* from = row_of(k) + column;
-      const T* next = step == 2 && k + 1 < packed.depth ? row_of(k + 1) + column : nullptr;
+      const auto* from = row_of(k) + column;
+      const auto* next = step == 2 && k + 1 < packed.depth ? row_of(k + 1) + column : nullptr;
       PackedElement<T>* to = packed.at(p, k);
       for (int64_t j = 0; j < width; j += lanes) {
         const int n = static_cast<int>(std::min<int64_t>(lanes, width - j));
@@ -87,7 +87,7 @@ void pack_columns(const Packed<T>& packed, Range panels, const ColumnOf& column_
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const int64_t width = packed.width(p), padded = round_to_lanes<Sum<T>>(width);
     for (int64_t j = 0; j < padded; j += lanes) {
-      const T* from[lanes];
+      std::decay_t<decltype(column_of(0))> from[lanes];
       const int present = static_cast<int>(std::min<int64_t>(lanes, width - j));
       for (int i = 0; i < lanes; ++i) from[i] = column_of(p * packed.panel + j + std::min(i, present - 1));
       for (int64_t k = 0; k < packed.depth; k += lanes * step) {

@@ -80,11 +80,13 @@ SEQKERN_INLINE void store_partial(T* p, Vec<T> v, int n) {
 #endif
 }
 
-// bfloat16 values as many as a vector has float32 lanes, and the lanes as integers.
+// Values of 16 bits, as many as a vector has float32 lanes, and the lanes as integers.
 typedef uint16_t Half16 __attribute__((vector_size(kVectorBytes / 2)));
 typedef uint32_t Word32 __attribute__((vector_size(kVectorBytes)));
 
-SEQKERN_INLINE Half16 load_half(const math::BFloat16* p, int n) {
+// H: a type of 16 bits.
+template <class H>
+SEQKERN_INLINE Half16 load_half(const H* p, int n) {
   Half16 v{};
   if (n == kLanes<float>)
     std::memcpy(&v, p, sizeof(v));
@@ -97,7 +99,8 @@ SEQKERN_INLINE Half16 load_half(const math::BFloat16* p, int n) {
   return v;
 }
 
-SEQKERN_INLINE void store_half(math::BFloat16* p, Half16 v, int n) {
+template <class H>
+SEQKERN_INLINE void store_half(H* p, Half16 v, int n) {
   if (n == kLanes<float>)
     std::memcpy(p, &v, sizeof(v));
   else
@@ -165,6 +168,29 @@ SEQKERN_INLINE void store_sum(math::BFloat16* p, Float v, int n) {
   rounded = v == v ? rounded : (bits >> 16) | 0x40;
   store_half(p, __builtin_convertvector(rounded, Half16), n);
 }
+
+#if SEQKERN_VECTOR_BYTES == 64
+SEQKERN_INLINE Float load_sum(const math::Float16* p, int n) { return (Float)_mm512_maskz_cvtph_ps(0xFFFF, (__m256i)load_half(p, n)); }
+SEQKERN_INLINE void store_sum(math::Float16* p, Float v, int n) {
+  store_half(p, (Half16)_mm512_maskz_cvtps_ph(0xFFFF, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), n);
+}
+#else
+SEQKERN_INLINE Float load_sum(const math::Float16* p, int n) {
+  const Word32 bits = __builtin_convertvector(load_half(p, n), Word32), magnitude = (bits & 0x7FFF) << 13;
+  const Word32 finite = (Word32)((Float)magnitude * 0x1p112f);  // moves the exponent, and makes denormal numbers normal
+  return (Float)(((bits & 0x7C00) == 0x7C00 ? magnitude | 0x7F800000 : finite) | (bits & 0x8000) << 16);
+}
+// Rounds to nearest, ties to even; NaN stays NaN.
+SEQKERN_INLINE void store_sum(math::Float16* p, Float v, int n) {
+  const Word32 bits = (Word32)v, magnitude = bits & 0x7FFFFFFF;
+  const Word32 normal = (magnitude - (112u << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
+  const Word32 denormal = (Word32)((Float)magnitude + 0.5f) - 0x3F000000;  // the sum's last bit is 2^-24
+  Word32 rounded = magnitude < 0x38800000 ? denormal : normal;
+  rounded = magnitude >= 0x47800000 ? Word32{} + 0x7C00 : rounded;
+  rounded = v == v ? rounded : Word32{} + 0x7E00;
+  store_half(p, __builtin_convertvector(rounded | (bits >> 16 & 0x8000), Half16), n);
+}
+#endif
 
 // The greater and the lesser; b where one of them is NaN.
 template <class V>

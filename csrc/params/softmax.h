@@ -1,22 +1,70 @@
-// What the softmax-loss kernels take. R rows (time steps times sequences), V classes; arrays are contiguous.
+// What the softmax-loss kernels take, on the CPU and on CUDA. R rows (time steps times sequences), V classes; arrays are contiguous,
+// and may be null where it says so. math/softmax.h has the formulas.
 #pragma once
 
 #include <cstdint>
 
+#include "math/softmax_options.h"
+#include "math/types.h"
+
 namespace seqkern {
 
-// T: float, double or math::BFloat16 (CPU); sums are float32, or float64 for double.
-template <class T>
-struct SoftmaxLossParams {
-  int64_t rows;           // R
-  int64_t classes;        // V
-  int64_t ignore_index;   // rows with this target count for nothing
-  int threads;            // CPU only
-  const T* logits;        // [R, V]
-  const int64_t* target;  // [R], in [0, V) or ignore_index
-  double* row_loss;       // [R] workspace
-  double* loss;           // [1]: the mean over the rows that count, 0 where none does
-  T* d_logits;            // [R, V]: the gradient of the loss, or null
+// Over rows: none: the loss is row by row; mean: over the rows that count, weighted by the class weights of hard targets.
+enum class Reduction { none, mean, sum };
+
+// What logits are held against. T: the tensors' type, S: the type of sums.
+template <class T, class S = math::Sum<T>>
+struct SoftmaxTarget {
+  const int64_t* target;   // [R]: class indices or ignore_index; or null, with
+  const T* probabilities;  // [R, V]: a distribution a row
+  const S* class_weight;   // [V], or null: ones
+  int64_t ignore_index;    // rows with this target count for nothing
+  int64_t first_class;     // the classes here are [first_class, first_class + V) of all_classes: a shard of a vocabulary, in
+  int64_t all_classes;     // which a target may be absent. Class weights are those of the shard
+  math::SoftmaxOptions<S> options;
+};
+
+// Either begins with the logits and yields the rows' numbers, the loss, and, if asked for, the loss's gradient; or, with d_numbers,
+// begins with the numbers of an earlier call and yields the gradient alone.
+template <class T, class S = math::Sum<T>>
+struct SoftmaxParams {
+  int64_t rows;     // R
+  int64_t classes;  // V
+  int threads;      // CPU only
+  int64_t stride;   // CUDA only: between rows of numbers, ranks and d_numbers: R, or more where these are parts of wider arrays
+  bool statistics;  // whether to yield kRowMean and ranks
+  Reduction reduction;
+  SoftmaxTarget<T, S> target;
+  const T* logits;      // [R, V]
+  S* numbers;           // [kRowNumbers, R]; read, not written, with d_numbers
+  int64_t* ranks;       // [2, R]: how many classes come before the target, and the class with the greatest logit; -1 where ignored
+  S* denominator;       // [1]: what the mean divides by (0 where nothing counts), 1 for other reductions
+  S* loss;              // [1] the mean or sum; null without reduction (the losses are in the numbers)
+  const S* d_numbers;   // [kRowGradients, R], or null
+  T* d_logits;          // [R, V], or null
+};
+
+// The loss of logits h W^T + b that are never held all at once. CPU only: on CUDA, products are cuBLAS's.
+// As SoftmaxParams, but for what is said.
+template <class T, class S = math::Sum<T>>
+struct LinearSoftmaxParams {
+  int64_t rows, classes, features;  // R, V, H
+  int64_t workspace;                // bytes that may be used, unless one row needs more
+  int threads;
+  bool statistics;
+  Reduction reduction;
+  SoftmaxTarget<T, S> target;
+  const T* hidden;  // [R, H]
+  const T* weight;  // [V, H]
+  const T* bias;    // [V], or null
+  S* numbers;
+  int64_t* ranks;
+  S* denominator;
+  S* loss;
+  const S* d_numbers;
+  T* d_hidden;  // [R, H], or null
+  S* d_weight;  // [V, H], or null
+  S* d_bias;    // [V], or null
 };
 
 }  // namespace seqkern
