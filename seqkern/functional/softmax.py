@@ -289,8 +289,8 @@ def linear_cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the 
     -----
     Besides the working memory there are the results: gradients of hidden, weight and bias. The
     weight's gradient is summed in float32, so half-precision tensors hold it in float32 until it is
-    complete. With ``reduction="none"``, or where gradients of the statistics are asked for, backward
-    computes the logits again.
+    complete. With ``reduction="none"``, or where gradients of the statistics are asked for,
+    backward computes the logits again.
 
     Under torch.autocast, hidden, weight and bias are cast as torch.nn.functional.linear's are.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqkern import nn
+from seqkern.functional import linear_cross_entropy
 
 State = Tensor | tuple[Tensor, Tensor]
 """h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
@@ -70,6 +71,7 @@ class Rnnlm(torch.nn.Module):
             raise ValueError(
                 f"tied needs embed_size equal to hidden_size, got {embed_size} and {hidden_size}"
             )
+        self.backend = backend
         self.embedding = torch.nn.Embedding(vocab_size, embed_size)
         self.recurrent = self._recurrent(backend)(
             embed_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0
@@ -97,8 +99,10 @@ class Rnnlm(torch.nn.Module):
                 parameter.normal_(std=parameter.shape[1] ** -0.5)
         self.embedding.weight.normal_(std=0.01)
 
-    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits of every next token.
+    def forward(
+        self, tokens: Tensor, state: State | None = None, targets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits of every next token, or their loss.
 
         Parameters
         ----------
@@ -106,16 +110,26 @@ class Rnnlm(torch.nn.Module):
             int64, shape (T, N).
         state : State, optional
             Recurrent state before the first step; default zero.
+        targets : Tensor, optional
+            int64, shape (T, N): the next tokens; -1 where none is to be predicted.
 
         Returns
         -------
         logits : Tensor
-            Shape (T, N, V).
+            Shape (T, N, V); or, with `targets`, their mean cross-entropy in nats, a scalar, for
+            which seqkern's backend never holds all logits.
         state : State
             Recurrent state after the last step.
         """
         hidden, state = self.recurrent(self.dropout(self.embedding(tokens)), state)
-        return self.linear(self.dropout(hidden)), state
+        hidden = self.dropout(hidden)
+        if targets is None:
+            return self.linear(hidden), state
+        if self.backend == "seqkern":
+            weight, bias = self.linear.weight, self.linear.bias
+            return linear_cross_entropy(hidden, weight, targets, bias, ignore_index=-1), state
+        logits = self.linear(hidden).flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=-1), state
 
 
 class BetterRnnlm(Rnnlm):

@@ -5,14 +5,16 @@ from seqkern.nn.convert import convert, revert
 from seqkern.nn.layers import GRU, LSTM, RNN
 from seqkern.nn.options import Options
 from seqkern.nn.recurrent import RecurrentOutput
-from seqkern.nn.softmax import TimeSoftmaxLoss
+from seqkern.nn.softmax import CrossEntropyLoss, LinearCrossEntropyLoss, TimeSoftmaxLoss
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "CrossEntropyLoss",
     "GRUCell",
     "LSTMCell",
+    "LinearCrossEntropyLoss",
     "Options",
     "RNNCell",
     "RecurrentOutput",

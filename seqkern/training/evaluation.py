@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from seqkern import nn
 from seqkern.data import evaluation_blocks
 from seqkern.models import Rnnlm
 
@@ -59,15 +58,14 @@ def evaluate(model: Rnnlm, tokens: Tensor, batch_size: int = 10, steps: int = 35
     """
     device = next(model.parameters()).device
     blocks = evaluation_blocks(tokens.to(device), batch_size, steps)
-    loss_function = nn.TimeSoftmaxLoss()
     total = torch.zeros((), dtype=torch.float64, device=device)
     count, state = 0, None
     training = model.training
     model.eval()
     try:
         for inputs, targets in blocks:
-            logits, state = model(inputs, state)
-            total += loss_function(logits, targets)
+            loss, state = model(inputs, state, targets)
+            total += loss
             count += 1
     finally:
         model.train(training)

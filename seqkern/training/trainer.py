@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from seqkern import nn
 from seqkern.data import Batches, RandomBatches, SequentialBatches, evaluation_blocks
 from seqkern.models import Rnnlm, State
 from seqkern.training.checkpoint import (
@@ -91,7 +89,6 @@ class Trainer:
         self.listeners = listeners
         self.device = next(model.parameters()).device
         self.batches = make_batches(train.to(self.device), config)
-        self.loss_function = make_loss(config.backend)
         self.optimizer = make_optimizer(model, config)
         self.epoch = 0  # finished ones
         self.iteration = 0  # within the epoch
@@ -157,8 +154,7 @@ class Trainer:
         inputs, targets = self.batches.next()
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-            logits, state = self._forward(inputs, self.state)
-            loss = self.loss_function(logits, targets)
+            loss, state = self._forward(inputs, self.state, targets)
         loss.backward()
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -314,13 +310,6 @@ def make_batches(train: Tensor, config: RunConfig) -> Batches:
     if config.batching == "random":
         return RandomBatches(train, config.batch_size, config.steps, config.seed)
     return SequentialBatches(train, config.batch_size, config.steps)
-
-
-def make_loss(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean cross-entropy of logits (T, N, V) and targets (T, N), by seqkern or by torch."""
-    if backend == "seqkern":
-        return nn.TimeSoftmaxLoss()
-    return lambda logits, targets: F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
