@@ -17,8 +17,8 @@ struct RecurrentKernels {
   void (*backward)(const RecurrentBackwardParams<T>&);
 };
 
-// T is float, double, math::BFloat16 or math::Float16. Of the half types, the recurrent kernels are there for BFloat16 alone, where
-// the CPU has products of it (other tensors are taken as float32), those on columns not at all; such pointers are null.
+// T is float, double, math::BFloat16 or math::Float16. Of the half types, the recurrent kernels are there for BFloat16 alone,
+// where the CPU has products of it (other tensors are taken as float32), those on columns not at all; such pointers are null.
 template <class T>
 struct KernelTable {
   RecurrentKernels<T> recurrent[math::kCellCount];  // by a cell's place in the list of cells

@@ -18,7 +18,8 @@ constexpr RecurrentKernels<T> kRecurrentKernels = {recurrent_forward<Cell, T>, r
 template <class T>
 constexpr KernelTable<T> make_table() {
 #define SEQKERN_RECURRENT_KERNELS(name, Cell) kRecurrentKernels<T, Cell>,
-  return {{SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, gather_columns<T>, scatter_columns<T>, softmax_loss<T>, linear_softmax_loss<T>};
+  return {
+      {SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, gather_columns<T>, scatter_columns<T>, softmax_loss<T>, linear_softmax_loss<T>};
 }
 
 // Of a half type without products of its own.
@@ -29,8 +30,8 @@ constexpr KernelTable<T> make_half_table() {
 
 #if SEQKERN_BFLOAT16_DOT  // which changes nothing for the other types
 using T = math::BFloat16;
-const KernelTable<T> bfloat16_table = {{SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, nullptr, nullptr, softmax_loss<T>,
-                                       linear_softmax_loss<T>};
+const KernelTable<T> bfloat16_table = {
+    {SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, nullptr, nullptr, softmax_loss<T>, linear_softmax_loss<T>};
 #else
 const KernelTable<float> float_table = make_table<float>();
 const KernelTable<double> double_table = make_table<double>();

@@ -18,6 +18,7 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 constexpr int64_t kClassesInBlock = 256;
 constexpr int64_t kRowsAtMost = 1024;  // more at a time would not stay in the caches
+constexpr int64_t kFrugalBytes = int64_t{8} << 20;
 
 // The type that products of T are taken in: bfloat16 where the CPU has products of its pairs, else the type of sums.
 #if SEQKERN_BFLOAT16_DOT
@@ -57,14 +58,14 @@ class LinearSoftmax {
     sums_ = sums.get(), factors_ = factors.get();
     for (int64_t first = 0; first < p_.rows; first += chunk_) {
       const int64_t count = std::min(chunk_, p_.rows - first);
-      if constexpr (kConverts) in_parallel(count, [&](int64_t i) { convert(p_.hidden + (first + i) * H, hidden.get() + i * H, H); });
+      if constexpr (kConverts)
+        in_parallel(count, [&](int64_t i) { convert(p_.hidden + (first + i) * H, hidden.get() + i * H, H); });
       const F* h = hidden.get();
       if constexpr (!kConverts) h = p_.hidden + first * H;
       const Packed<F> packed(p_.d_weight ? count : 0, p_.d_weight ? H : 0);
       if (p_.d_weight)
-        parallel(p_.threads, [&](const Worker& worker) {
-          pack_rows(packed, worker.part_of(count), [&](int64_t k) { return h + k * H; });
-        });
+        parallel(p_.threads,
+                 [&](const Worker& worker) { pack_rows(packed, worker.part_of(count), [&](int64_t k) { return h + k * H; }); });
       take({first, count, h, packed});
     }
     if (!p_.d_numbers && p_.reduction != Reduction::none) rows_.reduce();
@@ -89,7 +90,8 @@ class LinearSoftmax {
     keeps_ = !p_.d_numbers && (gradient_ || p_.statistics);
     shares_ = std::max(1, p_.threads);
     const int64_t H = p_.features, width = round_to_lanes<S>(H), vectors = round_to_lanes<S>(p_.classes) / kLanes<S>;
-    const int64_t largest = (vectors + shares_ - 1) / shares_ * kLanes<S>, blocks = (largest + kClassesInBlock - 1) / kClassesInBlock;
+    const int64_t largest = (vectors + shares_ - 1) / shares_ * kLanes<S>,
+                  blocks = (largest + kClassesInBlock - 1) / kClassesInBlock;
     block_ = (largest / kLanes<S> + blocks - 1) / blocks * kLanes<S>;
     const int64_t of_share = keeps_ ? blocks * block_ : block_;  // logits of a row
     const int64_t floats = static_cast<int64_t>(sizeof(S)), factors = static_cast<int64_t>(sizeof(F));
@@ -98,7 +100,9 @@ class LinearSoftmax {
                            (p_.d_weight ? width * factors : 0) + shares_ * static_cast<int64_t>(sizeof(Sums)) +
                            static_cast<int64_t>(sizeof(RowFactors<S>));
     const int64_t of_block = std::max(block_ * width, H * block_) * factors;  // packed weights
-    const int64_t most = std::clamp<int64_t>((p_.workspace - shares_ * of_block) / of_row, 1, kRowsAtMost);
+    // Small problems, too, are to need less memory than their logits would take.
+    const int64_t budget = std::min(p_.workspace, std::max(p_.rows * p_.classes * floats / 3, kFrugalBytes));
+    const int64_t most = std::clamp<int64_t>((budget - shares_ * of_block) / of_row, 1, kRowsAtMost);
     const int64_t chunks = std::max<int64_t>(1, (p_.rows + most - 1) / most);
     chunk_ = (p_.rows + chunks - 1) / chunks;
     share_size_ = chunk_ * of_share;
@@ -184,7 +188,8 @@ class LinearSoftmax {
   template <class Body>
   void for_each_part(const Chunk& chunk, Range block, const S* z, const Body& body) const {
     for (int64_t i = 0; i < chunk.count; ++i)
-      if (rows_.counts(chunk.first + i)) body(i, rows_.part(chunk.first + i, block.begin, block.end - block.begin, z + i * block_));
+      if (rows_.counts(chunk.first + i))
+        body(i, rows_.part(chunk.first + i, block.begin, block.end - block.begin, z + i * block_));
   }
 
   template <class U, class V>
@@ -246,8 +251,8 @@ class LinearSoftmax {
     const int64_t size = block.end - block.begin;
     for (int64_t i = 0; i < chunk.count; ++i) {
       if (rows_.counts(chunk.first + i))
-        write_gradient(rows_.part(chunk.first + i, block.begin, size, z + i * block_), factors_[i], static_cast<const S*>(nullptr),
-                       d + i * block_);
+        write_gradient(rows_.part(chunk.first + i, block.begin, size, z + i * block_), factors_[i],
+                       static_cast<const S*>(nullptr), d + i * block_);
       else
         std::memset(static_cast<void*>(d + i * block_), 0, sizeof(F) * static_cast<size_t>(size));
     }
@@ -285,16 +290,16 @@ class LinearSoftmax {
 
   const LinearSoftmaxParams<T>& p_;
   const Rows<T, LinearSoftmaxParams<T>> rows_;
-  bool gradient_ = false;   // whether any is wanted
-  bool keeps_ = false;      // whether the logits of all blocks are kept
-  int64_t shares_ = 1;      // of the classes
-  int64_t block_ = 0;       // classes in a block, at most
-  int64_t chunk_ = 0;       // rows at a time, at most
-  int64_t share_size_ = 0;  // of the logits of a share
-  S* logits_ = nullptr;     // [shares, blocks if they are kept, chunk, block]
-  F* d_logits_ = nullptr;   // [shares, chunk, block], if not in place
-  S* d_hidden_ = nullptr;   // [shares, chunk, H]
-  Sums* sums_ = nullptr;    // [shares, chunk]
+  bool gradient_ = false;             // whether any is wanted
+  bool keeps_ = false;                // whether the logits of all blocks are kept
+  int64_t shares_ = 1;                // of the classes
+  int64_t block_ = 0;                 // classes in a block, at most
+  int64_t chunk_ = 0;                 // rows at a time, at most
+  int64_t share_size_ = 0;            // of the logits of a share
+  S* logits_ = nullptr;               // [shares, blocks if they are kept, chunk, block]
+  F* d_logits_ = nullptr;             // [shares, chunk, block], if not in place
+  S* d_hidden_ = nullptr;             // [shares, chunk, H]
+  Sums* sums_ = nullptr;              // [shares, chunk]
   RowFactors<S>* factors_ = nullptr;  // [chunk]
 };
 

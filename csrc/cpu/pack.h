@@ -56,8 +56,9 @@ struct Packed {
   static int64_t rows(int64_t k) { return (k + kPackedRows<T> - 1) / kPackedRows<T>; }
 };
 
-// Packs rows [k_begin, k_end) of B from row_of(k), a pointer to the N values of row k, of T or a type that is summed in T. Rows that share elements belong to the
-// range of the first of them, so that the range of another thread may begin anywhere; two rows are then in use at a time.
+// Packs rows [k_begin, k_end) of B from row_of(k), a pointer to the N values of row k, of T or a type that is summed in T. Rows
+// that share elements belong to the range of the first of them, so that the range of another thread may begin anywhere; two rows
+// are then in use at a time.
 template <class T, class RowOf>
 void pack_rows(const Packed<T>& packed, Range depth, const RowOf& row_of) {
   constexpr int lanes = kLanes<Sum<T>>, step = kPackedRows<T>;

@@ -170,7 +170,9 @@ SEQKERN_INLINE void store_sum(math::BFloat16* p, Float v, int n) {
 }
 
 #if SEQKERN_VECTOR_BYTES == 64
-SEQKERN_INLINE Float load_sum(const math::Float16* p, int n) { return (Float)_mm512_maskz_cvtph_ps(0xFFFF, (__m256i)load_half(p, n)); }
+SEQKERN_INLINE Float load_sum(const math::Float16* p, int n) {
+  return (Float)_mm512_maskz_cvtph_ps(0xFFFF, (__m256i)load_half(p, n));
+}
 SEQKERN_INLINE void store_sum(math::Float16* p, Float v, int n) {
   store_half(p, (Half16)_mm512_maskz_cvtps_ph(0xFFFF, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), n);
 }

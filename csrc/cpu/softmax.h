@@ -1,8 +1,8 @@
 // The softmax loss on the CPU (math/softmax.h has the formulas): sums over the classes of a row, and the gradient.
 //
-// Both are written over a part of a row: softmax_loss below takes a row of given logits as one part, linear_softmax.h the blocks of
-// classes whose logits it has just computed. A part is read from memory once: it stays in the caches for the passes (maximum; sum
-// of exponentials; gradient). Passes that only options ask for are further walks over the cached part.
+// Both are written over a part of a row: softmax_loss below takes a row of given logits as one part, linear_softmax.h the blocks
+// of classes whose logits it has just computed. A part is read from memory once: it stays in the caches for the passes (maximum;
+// sum of exponentials; gradient). Passes that only options ask for are further walks over the cached part.
 #pragma once
 
 #include "cpu/parallel.h"
@@ -53,8 +53,7 @@ S greatest(const RowPart<X, T> part, int64_t begin, int64_t end) {
   Vec<S> best[4] = {broadcast(kNone), broadcast(kNone), broadcast(kNone), broadcast(kNone)};
   for (; begin + 4 * lanes <= end; begin += 4 * lanes)
     for (int i = 0; i < 4; ++i) best[i] = max(read(part, begin + i * lanes, lanes, kNone), best[i]);
-  for_each_vector<S>(begin, end,
-                     [&](int64_t v, int n) { best[0] = max(read(part, v, n, kNone), best[0]); });
+  for_each_vector<S>(begin, end, [&](int64_t v, int n) { best[0] = max(read(part, v, n, kNone), best[0]); });
   return reduce_max<S>(max(max(best[0], best[1]), max(best[2], best[3])));
 }
 
@@ -106,11 +105,9 @@ math::RowSums<double> sum_part(const RowPart<X, T> part, int64_t all_classes, bo
     });
 
   const double smoothing = static_cast<double>(part.options.smoothing);
+  const auto pulled = [&](Vec<S> a, int64_t v, int n) { return a == 0 ? Vec<S>{} : a * (read(part, v, n, base) - base); };
   if (part.probabilities) {
     const auto probability = [&](int64_t v, int n) { return load_sum(part.probabilities + v, n); };
-    const auto pulled = [&](Vec<S> q, int64_t v, int n) {
-      return q == 0 ? Vec<S>{} : q * (read(part, v, n, base) - base);
-    };
     const auto weighted = [&](int64_t v, int n) { return probability(v, n) * weights(part, v, n); };
     sums.share = blocked_sum<S>(part.size, probability);
     sums.target = blocked_sum<S>(part.size, [&](int64_t v, int n) { return pulled(probability(v, n), v, n); });
@@ -126,9 +123,7 @@ math::RowSums<double> sum_part(const RowPart<X, T> part, int64_t all_classes, bo
   if (smoothing != 0) {
     const double each = smoothing / static_cast<double>(all_classes);
     sums.mass += each * blocked_sum<S>(part.size, [&](int64_t v, int n) { return weights(part, v, n); });
-    sums.pull += each * blocked_sum<S>(part.size, [&](int64_t v, int n) {
-                   return weights(part, v, n) * (read(part, v, n, base) - base);
-                 });
+    sums.pull += each * blocked_sum<S>(part.size, [&](int64_t v, int n) { return pulled(weights(part, v, n), v, n); });
   }
   return sums;
 }
@@ -212,8 +207,7 @@ class Rows {
  public:
   using S = math::Sum<T>;
 
-  explicit Rows(const Params& p)
-      : p_(p), target_(p.target), likeliest_(p.statistics && p.target.probabilities ? p.rows : 0) {
+  explicit Rows(const Params& p) : p_(p), target_(p.target), likeliest_(p.statistics && p.target.probabilities ? p.rows : 0) {
     if (p.d_numbers) return;
     if (likeliest_.get()) find_likeliest();
     double sum = 1;

@@ -195,6 +195,13 @@ SEQKERN_DEVICE void from_sum(double x, double& y) { y = x; }
 SEQKERN_DEVICE void from_sum(float x, BFloat16& y) { y.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 SEQKERN_DEVICE void from_sum(float x, Float16& y) { y.bits = __half_as_ushort(__float2half_rn(x)); }
 
+// a b, rounded, whatever is done with it: never a part of a fused multiply-add.
+SEQKERN_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+SEQKERN_DEVICE double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
+// exp(x) with a relative error of 2^-22 + |x| 2^-24, of a few instructions: for what is rounded to a half type.
+SEQKERN_DEVICE float fast_exp(float x) { return __expf(x); }
+
 template <class V, int n>
 struct Vector {
   V at[n];
@@ -204,6 +211,35 @@ template <class T, int n>
 struct alignas(sizeof(T) * n) Packed {
   T at[n];
 };
+
+// n elements as they lie in memory; p is aligned to n elements.
+template <int n, class T>
+SEQKERN_DEVICE Packed<T, n> load_packed(const T* p) {
+  Packed<T, n> packed;
+  if constexpr (sizeof(packed) == kVectorBytes) {
+    const uint4 raw = *reinterpret_cast<const uint4*>(p);
+    memcpy(&packed, &raw, sizeof(raw));
+  } else {
+    packed = *reinterpret_cast<const Packed<T, n>*>(p);
+  }
+  return packed;
+}
+template <class T, int n>
+SEQKERN_DEVICE void store_packed(T* p, const Packed<T, n>& packed) {
+  if constexpr (sizeof(packed) == kVectorBytes) {
+    uint4 raw;
+    memcpy(&raw, &packed, sizeof(raw));
+    *reinterpret_cast<uint4*>(p) = raw;
+  } else {
+    *reinterpret_cast<Packed<T, n>*>(p) = packed;
+  }
+}
+template <class T, int n>
+SEQKERN_DEVICE Vector<Sum<T>, n> unpack(const Packed<T, n>& packed) {
+  Vector<Sum<T>, n> values;
+  for (int i = 0; i < n; ++i) values.at[i] = to_sum(packed.at[i]);
+  return values;
+}
 
 // n elements in memory that no thread writes while the kernel runs; p is aligned to n elements.
 template <int n, class T>
@@ -215,9 +251,7 @@ SEQKERN_DEVICE Vector<Sum<T>, n> load(const T* p) {
   } else {
     packed = *reinterpret_cast<const Packed<T, n>*>(p);
   }
-  Vector<Sum<T>, n> values;
-  for (int i = 0; i < n; ++i) values.at[i] = to_sum(packed.at[i]);
-  return values;
+  return unpack(packed);
 }
 
 // Stores what is not read again soon, at p aligned to n elements.

@@ -23,4 +23,19 @@ SEQKERN_DEVICE V block_reduce(V value, V identity, const Combine& combine) {
   return warp_reduce(lane_index() < block_size() / kWarpSize ? of_warp[lane_index()] : identity, combine);
 }
 
+// The sum of each of n values.
+template <class V, int n>
+SEQKERN_DEVICE Vector<V, n> block_sums(Vector<V, n> values) {
+  SEQKERN_SHARED(V, of_warp, n * kWarpSize);
+  const auto add = [](V a, V b) { return a + b; };
+  for (int i = 0; i < n; ++i) values.at[i] = warp_reduce(values.at[i], add);
+  sync_block();
+  if (lane_index() == 0)
+    for (int i = 0; i < n; ++i) of_warp[i * kWarpSize + warp_index()] = values.at[i];
+  sync_block();
+  const bool there = lane_index() < block_size() / kWarpSize;
+  for (int i = 0; i < n; ++i) values.at[i] = warp_reduce(there ? of_warp[i * kWarpSize + lane_index()] : V(0), add);
+  return values;
+}
+
 }  // namespace seqkern::cuda

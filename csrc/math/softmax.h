@@ -2,13 +2,13 @@
 //
 //   z_v = cap tanh(x_v / cap) / temperature            (without a cap: x_v / temperature)
 //   p_v = exp(z_v - lse)                               lse = log sum_v exp(z_v)
-//   a_v = (1 - s) w_v q_v + (s / V) w_v                q: the target's probabilities ([v = target]), w: class weights (1), s: smoothing
-//   loss = sum_v a_v (lse - z_v) + k lse^2             k: z-loss
+//   a_v = (1 - s) w_v q_v + (s / V) w_v                q: the target's probabilities ([v = target]), w: class weights (1), s:
+//   smoothing loss = sum_v a_v (lse - z_v) + k lse^2             k: z-loss
 //
-// Sums are of z_v - peak, where peak is the greatest z_v: large logits do not cancel. Parts of a row (blocks of classes, the shards
-// of a vocabulary) are summed apart and merged.
-// Sources: Goodfellow et al., Deep Learning, 6.2.2.3; label smoothing of Szegedy et al. 2016, as torch has it; z-loss of Chowdhery et
-// al. 2022 (PaLM); soft-cap of Gemma Team 2024; the running maximum of Milakov and Gimelshein 2018.
+// Sums are of z_v - peak, where peak is the greatest z_v: large logits do not cancel. Parts of a row (blocks of classes, the
+// shards of a vocabulary) are summed apart and merged. Sources: Goodfellow et al., Deep Learning, 6.2.2.3; label smoothing of
+// Szegedy et al. 2016, as torch has it; z-loss of Chowdhery et al. 2022 (PaLM); soft-cap of Gemma Team 2024; the running maximum
+// of Milakov and Gimelshein 2018.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ SEQKERN_HD V logit_slope(const SoftmaxOptions<S>& o, V z) {
 template <class S>
 struct RowSums {
   S peak = -std::numeric_limits<S>::infinity();
-  S sum = 0;  // of exp(z - base)
+  S sum = 0;   // of exp(z - base)
   S mean = 0;  // of exp(z - base) (z - base), where exp is not 0
   S target = 0, share = 0, pull = 0, mass = 0;
 

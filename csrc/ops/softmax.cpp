@@ -87,7 +87,8 @@ SoftmaxLossResult softmax_loss_cpu(const Tensor& logits, SEQKERN_SOFTMAX_ARGUMEN
   return {problem.loss(numbers, reduced, kind), numbers, ranks, denominator, d_logits};
 }
 
-Tensor softmax_loss_backward_cpu(const Tensor& logits, SEQKERN_SOFTMAX_ARGUMENTS, const Tensor& numbers, const Tensor& d_numbers) {
+Tensor softmax_loss_backward_cpu(const Tensor& logits, SEQKERN_SOFTMAX_ARGUMENTS, const Tensor& numbers,
+                                 const Tensor& d_numbers) {
   const SoftmaxProblem problem(SEQKERN_PASS_SOFTMAX_ARGUMENTS, logits, "logits", check_logits(logits));
   check_targets(problem);
   const Tensor x = logits.contiguous(), known = problem.checked_numbers(numbers), d = problem.checked_d_numbers(d_numbers);

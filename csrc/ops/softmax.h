@@ -24,11 +24,11 @@ struct SoftmaxArguments {
   double label_smoothing, z_loss, softcap, temperature;
   int64_t first_class, all_classes;  // all_classes 0: V
 };
-#define SEQKERN_SOFTMAX_SCHEMA                                                                                           \
-  "Tensor target, Tensor? class_weight, int ignore_index, float label_smoothing, float z_loss, float softcap, "          \
+#define SEQKERN_SOFTMAX_SCHEMA                                                                                  \
+  "Tensor target, Tensor? class_weight, int ignore_index, float label_smoothing, float z_loss, float softcap, " \
   "float temperature, int first_class, int all_classes"
-#define SEQKERN_SOFTMAX_ARGUMENTS                                                                                        \
-  const Tensor &target, const MaybeTensor &class_weight, int64_t ignore_index, double label_smoothing, double z_loss,    \
+#define SEQKERN_SOFTMAX_ARGUMENTS                                                                                     \
+  const Tensor &target, const MaybeTensor &class_weight, int64_t ignore_index, double label_smoothing, double z_loss, \
       double softcap, double temperature, int64_t first_class, int64_t all_classes
 #define SEQKERN_PASS_SOFTMAX_ARGUMENTS \
   {target, class_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, first_class, all_classes}

@@ -1,5 +1,5 @@
-// What the softmax-loss kernels take, on the CPU and on CUDA. R rows (time steps times sequences), V classes; arrays are contiguous,
-// and may be null where it says so. math/softmax.h has the formulas.
+// What the softmax-loss kernels take, on the CPU and on CUDA. R rows (time steps times sequences), V classes; arrays are
+// contiguous, and may be null where it says so. math/softmax.h has the formulas.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct SoftmaxTarget {
   math::SoftmaxOptions<S> options;
 };
 
-// Either begins with the logits and yields the rows' numbers, the loss, and, if asked for, the loss's gradient; or, with d_numbers,
-// begins with the numbers of an earlier call and yields the gradient alone.
+// Either begins with the logits and yields the rows' numbers, the loss, and, if asked for, the loss's gradient; or, with
+// d_numbers, begins with the numbers of an earlier call and yields the gradient alone.
 template <class T, class S = math::Sum<T>>
 struct SoftmaxParams {
   int64_t rows;     // R
@@ -35,13 +35,13 @@ struct SoftmaxParams {
   bool statistics;  // whether to yield kRowMean and ranks
   Reduction reduction;
   SoftmaxTarget<T, S> target;
-  const T* logits;      // [R, V]
-  S* numbers;           // [kRowNumbers, R]; read, not written, with d_numbers
-  int64_t* ranks;       // [2, R]: how many classes come before the target, and the class with the greatest logit; -1 where ignored
-  S* denominator;       // [1]: what the mean divides by (0 where nothing counts), 1 for other reductions
-  S* loss;              // [1] the mean or sum; null without reduction (the losses are in the numbers)
-  const S* d_numbers;   // [kRowGradients, R], or null
-  T* d_logits;          // [R, V], or null
+  const T* logits;     // [R, V]
+  S* numbers;          // [kRowNumbers, R]; read, not written, with d_numbers
+  int64_t* ranks;      // [2, R]: how many classes come before the target, and the class with the greatest logit; -1 where ignored
+  S* denominator;      // [1]: what the mean divides by (0 where nothing counts), 1 for other reductions
+  S* loss;             // [1] the mean or sum; null without reduction (the losses are in the numbers)
+  const S* d_numbers;  // [kRowGradients, R], or null
+  T* d_logits;         // [R, V], or null
 };
 
 // The loss of logits h W^T + b that are never held all at once. CPU only: on CUDA, products are cuBLAS's.

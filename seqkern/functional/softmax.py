@@ -289,8 +289,8 @@ def linear_cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the 
     -----
     Besides the working memory there are the results: gradients of hidden, weight and bias. The
     weight's gradient is summed in float32, so half-precision tensors hold it in float32 until it is
-    complete. With ``reduction="none"``, or where gradients of the statistics are asked for,
-    backward computes the logits again.
+    complete. With ``reduction="none"``, in float16, or where gradients of the statistics are asked
+    for, backward computes the logits again.
 
     Under torch.autocast, hidden, weight and bias are cast as torch.nn.functional.linear's are.
 
@@ -450,8 +450,10 @@ class _SoftmaxLoss(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, form: Form
     ) -> tuple[Tensor, ...]:
-        *results, d_logits = _softmax_loss(logits, target, weight, form, True)
-        _keep(ctx, [logits, target, weight, results[1], results[3]], [d_logits])
+        with_gradient = logits.dtype != torch.float16  # see _LinearSoftmaxLoss
+        *results, d_logits = _softmax_loss(logits, target, weight, form, with_gradient)
+        saved = [logits, target, weight, results[1], results[3]]
+        _keep(ctx, saved, [d_logits] if with_gradient else [])
         found = outputs(results, logits.shape[:-1], form)
         ctx.form = form
         ctx.mark_non_differentiable(*found[4:])
@@ -494,8 +496,10 @@ class _LinearSoftmaxLoss(torch.autograd.Function):
         workspace: int,
     ) -> tuple[Tensor, ...]:
         tensors = (hidden, weight, bias, target, class_weight)
-        # Without reduction, each position's loss has a factor of its own: backward begins anew.
-        wanted = [needed and form.reduction != "none" for needed in ctx.needs_input_grad[:3]]
+        # Backward begins anew without reduction, when each position's loss has a factor of its own;
+        # and in float16, where a gradient scaler's factor must come before the rounding.
+        at_once = form.reduction != "none" and hidden.dtype != torch.float16
+        wanted = [needed and at_once for needed in ctx.needs_input_grad[:3]]
         results = _linear_softmax_loss(*tensors, form, wanted, workspace)
         gradients = [g for g, of in zip(results[4:], wanted, strict=True) if of]
         _keep(ctx, [*tensors, results[1], results[3]], gradients)

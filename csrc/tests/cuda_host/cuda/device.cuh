@@ -182,6 +182,13 @@ SEQKERN_DEVICE void multiply_add(T, float (&d)[4], const uint32_t (&a)[4], const
 
 // --- numbers in memory ---
 
+// Compilers make no fused multiply-adds for the x86-64 that the tests are compiled for.
+template <class V>
+SEQKERN_DEVICE V rounded_product(V a, V b) {
+  return a * b;
+}
+SEQKERN_DEVICE float fast_exp(float x) { return std::exp(x); }
+
 template <class V, int n>
 struct Vector {
   V at[n];
@@ -191,6 +198,25 @@ template <class T, int n>
 struct alignas(sizeof(T) * n) Packed {
   T at[n];
 };
+
+template <int n, class T>
+SEQKERN_DEVICE Packed<T, n> load_packed(const T* p, Where where = Where::here()) {
+  host::check_alignment(p, sizeof(Packed<T, n>), where);
+  Packed<T, n> packed;
+  for (int i = 0; i < n; ++i) packed.at[i] = p[i];
+  return packed;
+}
+template <class T, int n>
+SEQKERN_DEVICE void store_packed(T* p, const Packed<T, n>& packed, Where where = Where::here()) {
+  host::check_alignment(p, sizeof(Packed<T, n>), where);
+  for (int i = 0; i < n; ++i) p[i] = packed.at[i];
+}
+template <class T, int n>
+SEQKERN_DEVICE Vector<Sum<T>, n> unpack(const Packed<T, n>& packed) {
+  Vector<Sum<T>, n> values;
+  for (int i = 0; i < n; ++i) values.at[i] = to_sum(packed.at[i]);
+  return values;
+}
 
 template <int n, class T>
 SEQKERN_DEVICE Vector<Sum<T>, n> load(const T* p, Where where = Where::here()) {
