@@ -121,12 +121,24 @@ Tensor softmax_loss_backward_cuda(const Tensor& logits, SEQKERN_SOFTMAX_ARGUMENT
   return d_logits;
 }
 
-// Adds a b to `sum`, of the dtype of a and b, or float32 for half types.
+constexpr int64_t kSumBytes = int64_t{32} << 20;
+
+// Adds a b to `sum`, of the dtype of a and b, or float32 for half types: these some rows at a time, since not every torch has
+// products that add to float32.
 void add_product(Tensor& sum, const Tensor& a, const Tensor& b) {
-  if (sum.scalar_type() == a.scalar_type())
+  if (sum.scalar_type() == a.scalar_type()) {
     at::addmm_out(sum, sum, a, b);
-  else
-    at::addmm_out(sum, sum, a, b, sum.scalar_type());
+    return;
+  }
+  const int64_t row_bytes = std::max<int64_t>(1, sum.size(1) * static_cast<int64_t>(sum.dtype().itemsize()));
+  const int64_t rows = std::min(std::max<int64_t>(1, kSumBytes / row_bytes), sum.size(0));
+  const Tensor memory = at::empty({rows, sum.size(1)}, sum.options());
+  for (int64_t first = 0; first < sum.size(0); first += rows) {
+    const int64_t count = std::min(rows, sum.size(0) - first);
+    const Tensor more = memory.narrow(0, 0, count);
+    product(more, a.narrow(0, first, count), b);
+    sum.narrow(0, first, count).add_(more);
+  }
 }
 
 // Hidden states, weights and bias, and the gradients that are wanted of them.

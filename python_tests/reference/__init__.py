@@ -6,6 +6,8 @@ Everything is float64, written for reading, and free of torch.
 by the arguments of `seqkern.functional.recurrent`; its cells are in `cells`, its steps in
 `recurrence`, and what it differentiates is a `Variable`, whose gradient is added to.
 
+`CrossEntropy` and `LinearCrossEntropy` likewise define the softmax loss and its options.
+
 The other layers are a textbook's network, piece by piece. Their conventions:
 
 - Rows are samples. An affine map is `x @ W + b`, a recurrent one `x @ Wx + h @ Wh + b`.
@@ -28,15 +30,24 @@ from .layer_norm import LayerNorm
 from .numerical import numerical_gradient
 from .recurrent import LSTM, RNN, TimeLSTM, TimeRNN
 from .sequence import RecurrentReference, RecurrentResult
-from .softmax import SoftmaxWithLoss, TimeSoftmaxWithLoss
+from .softmax import (
+    CrossEntropy,
+    CrossEntropyResult,
+    LinearCrossEntropy,
+    SoftmaxWithLoss,
+    TimeSoftmaxWithLoss,
+)
 from .variable import Variable
 
 __all__ = [
     "CELLS",
     "LSTM",
     "RNN",
+    "CrossEntropy",
+    "CrossEntropyResult",
     "Embedding",
     "LayerNorm",
+    "LinearCrossEntropy",
     "RecurrentReference",
     "RecurrentResult",
     "SoftmaxWithLoss",

@@ -1,5 +1,4 @@
 // Products of half types that leave their float32 sums, which torch has on CUDA only, for tensors on the CPU.
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/mm.h>
 #include <torch/library.h>
@@ -14,15 +13,9 @@ at::Tensor& bmm_out(const at::Tensor& a, const at::Tensor& b, at::ScalarType typ
   return at::bmm_out(out, a.to(type), b.to(type));
 }
 
-at::Tensor& addmm_out(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b, at::ScalarType type,
-                      const at::Scalar& beta, const at::Scalar& alpha, at::Tensor& out) {
-  return at::addmm_out(out, sum.to(type), a.to(type), b.to(type), beta, alpha);
-}
-
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, CPU, m) {
   m.impl("mm.dtype_out", mm_out);
   m.impl("bmm.dtype_out", bmm_out);
-  m.impl("addmm.dtype_out", addmm_out);
 }
