@@ -26,12 +26,19 @@ void for_cpu_dtype(at::ScalarType type, const char* name, const Body& body) {
     TORCH_CHECK_TYPE(false, name, " has dtype ", type, ", expected float32, float64, bfloat16 or float16");
 }
 
-int threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+// For so many logits; few of them are done before other threads have begun.
+int threads_for(int64_t logits) {
+  constexpr int64_t kFew = 1 << 14;
+  return logits < kFew || at::in_parallel_region() ? 1 : at::get_num_threads();
+}
 
+// The elements of a tensor: null if it is undefined, which stands for an absent one, and not if it has none.
 struct ElementsOf {
   template <class T>
   T* operator()(const Tensor& tensor, T) const {
-    return tensor.defined() ? static_cast<T*>(const_cast<void*>(tensor.const_data_ptr())) : nullptr;
+    static T none{};
+    if (!tensor.defined()) return nullptr;
+    return tensor.numel() ? static_cast<T*>(const_cast<void*>(tensor.const_data_ptr())) : &none;
   }
 };
 constexpr ElementsOf elements;
@@ -57,7 +64,7 @@ Params common_params(const SoftmaxProblem& problem, Reduction reduction, bool st
   Params p{};
   p.rows = problem.rows;
   p.classes = problem.classes;
-  p.threads = threads();
+  p.threads = threads_for(problem.rows * problem.classes);
   p.statistics = statistics;
   p.reduction = reduction;
   p.target = problem.kernel_target<T>(elements);

@@ -3,6 +3,7 @@
 from seqkern.functional._vocabulary_parallel import VocabularyShard
 from seqkern.functional.columns import gather_columns
 from seqkern.functional.recurrent import RecurrentResult, gru, lstm, recurrent, rnn
+from seqkern.functional.sampled_softmax import Candidates, sampled_softmax_loss
 from seqkern.functional.softmax import (
     SoftmaxStatistics,
     cross_entropy,
@@ -11,6 +12,7 @@ from seqkern.functional.softmax import (
 )
 
 __all__ = [
+    "Candidates",
     "RecurrentResult",
     "SoftmaxStatistics",
     "VocabularyShard",
@@ -21,5 +23,6 @@ __all__ = [
     "lstm",
     "recurrent",
     "rnn",
+    "sampled_softmax_loss",
     "time_softmax_loss",
 ]

@@ -3,6 +3,7 @@
 csrc/math/softmax.h has the formulas, and the meaning of a row's numbers.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -173,7 +174,7 @@ def _fake_results(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = sum_dtype(like.dtype)
     leading = like.shape[:-1]
-    rows = leading.numel()
+    rows = math.prod(leading)
     return (
         like.new_empty(leading if reduction == REDUCTIONS["none"] else (), dtype=dtype),
         like.new_empty((NUMBERS, rows), dtype=dtype),

@@ -109,10 +109,10 @@ def cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the options
     *,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = 0,
+    z_loss: float = 0,
     softcap: float | None = None,
-    temperature: float = 1.0,
+    temperature: float = 1,
     nan_if_empty: bool = False,
     statistics: bool = False,
     shard: VocabularyShard | None = None,
@@ -239,10 +239,10 @@ def linear_cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the 
     class_weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = 0,
+    z_loss: float = 0,
     softcap: float | None = None,
-    temperature: float = 1.0,
+    temperature: float = 1,
     nan_if_empty: bool = False,
     statistics: bool = False,
     shard: VocabularyShard | None = None,
@@ -372,6 +372,7 @@ def time_softmax_loss(logits: Tensor, target: Tensor, ignore_index: int = -1) ->
     return cross_entropy(logits, target, ignore_index=ignore_index)
 
 
+# Defaults are whole numbers, which torch.compile(dynamic=True) takes as constants.
 def _form(
     reduction: str,
     nan_if_empty: bool,
@@ -386,7 +387,7 @@ def _form(
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
     if softcap is not None and not softcap > 0:
         raise ValueError(f"softcap is {softcap}, expected softcap > 0, or None")
-    options = Options(ignore_index, label_smoothing, z_loss, softcap or 0.0, temperature)
+    options = Options(ignore_index, label_smoothing, z_loss, softcap or 0, temperature)
     return Form(options, reduction, nan_if_empty, statistics)
 
 
