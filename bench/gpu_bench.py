@@ -3,7 +3,7 @@
     python bench/gpu_bench.py --results build/points.jsonl --seconds 240
     python bench/gpu_bench.py --results build/points.jsonl --only targets "LSTM, bf16"
 
-Both peers of a point take turns in one process, on equal weights and inputs. A run is a CUDA graph
+The peers of a point take turns in one process, on equal weights and inputs. A run is a CUDA graph
 of as many calls as there are copies of the point's tensors, so that no call finds its own in the L2
 cache; it is timed by CUDA events. What cannot be captured is called eagerly, and marked so.
 
@@ -33,7 +33,6 @@ from torch import Tensor
 import seqkern
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 200
-HANGING_SECONDS = 25  # of one point
 FULL_BYTES = 16 * 2**30  # of device memory, where cached memory is given back
 
 Samples = dict[str, list[float]]
@@ -50,7 +49,11 @@ class Host:
 
     name = "cpu"
 
-    def prepare(self, runs: list[Run]) -> tuple[Run, str]:
+    def memory(self, run: Run) -> int:
+        """Return 0: nothing is measured."""
+        return 0
+
+    def prepare(self, runs: list[Run], graph: bool) -> tuple[Run, str]:
         """Return what is timed, and how it runs."""
         return partial(call_all, runs), "host"
 
@@ -73,23 +76,35 @@ class Gpu:
     def __init__(self) -> None:
         self.stream = torch.cuda.Stream()
 
-    def prepare(self, runs: list[Run]) -> tuple[Run, str]:
-        """Return what is timed, and how it runs: "graph", or "eager" if it cannot be captured."""
-        graph = torch.cuda.CUDAGraph()
+    def memory(self, run: Run) -> int:
+        """Return by how many bytes a run raises the peak of what is allocated."""
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+
+    def prepare(self, runs: list[Run], graph: bool) -> tuple[Run, str]:
+        """Return what is timed, and how it runs.
+
+        "graph", "eager" if it cannot be captured, or "called" if it was not to be.
+        """
+        if not graph:
+            return partial(call_all, runs), "called"
+        captured = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         try:
             # Not torch.cuda.graph, which empties the cache of device memory every time.
             with torch.cuda.stream(self.stream):
-                graph.capture_begin()
+                captured.capture_begin()
                 try:
                     call_all(runs)
                 finally:
-                    graph.capture_end()
+                    captured.capture_end()
         except Exception as error:
             torch.cuda.synchronize()
             print(f"not captured: {text_of(error)}", file=sys.stderr)
             return partial(call_all, runs), "eager"
-        return graph.replay, "graph"
+        return captured.replay, "graph"
 
     def seconds(self, replays: Mapping[str, Run], rounds: int) -> Samples:
         """Time the peers in turns; the host runs ahead of the device and waits at the end only."""
@@ -131,24 +146,26 @@ def difference(actual: object, expected: object) -> float:
 def measure(point: Point, machine: Host | Gpu, seconds: float) -> dict[str, Any]:
     """Measure a point, for about so many seconds a peer; a peer that raises is left out."""
     case = point.case
-    runs, replays, modes, errors = {}, {}, {}, {}
+    runs, replays, modes, errors, memory = {}, {}, {}, {}, {}
     with precision_of(point.precision):
         results = {}
         for peer in case.peers:
             try:
                 with torch.device(machine.name):
                     runs[peer] = [case.make(peer) for _ in range(point.sets)]
-                results[peer] = runs[peer][0]()  # warms up
+                result = runs[peer][0]()  # warms up
+                memory[peer] = machine.memory(runs[peer][0])
+                results[peer] = result
             except Exception as error:
                 errors[peer] = text_of(error)
         of_torch = results.get("torch")
         differences = {
             peer: difference(result, of_torch)
             for peer, result in results.items()
-            if peer != "torch" and of_torch is not None
+            if peer != "torch" and result is not None and of_torch is not None
         }
         for peer in results:
-            replays[peer], modes[peer] = machine.prepare(runs[peer])
+            replays[peer], modes[peer] = machine.prepare(runs[peer], point.graph)
         del results, of_torch
         rounds, times = 0, {}
         if replays:
@@ -167,11 +184,10 @@ def measure(point: Point, machine: Host | Gpu, seconds: float) -> dict[str, Any]
         "precision": point.precision,
         "sets": point.sets,
         "target": point.target,
-        "floor": point.floor,
         "modes": modes,
         "errors": errors,
         "differences": differences,
-        "result": Result(case.group, dict(case.sizes), case.flops, rounds, times).row(),
+        "result": Result(case.group, dict(case.sizes), case.flops, rounds, times, memory).row(),
     }
 
 
@@ -213,7 +229,7 @@ def main(arguments: list[str]) -> None:
                 print("out of time", file=sys.stderr)
                 break
             write(begin=str(point))
-            faulthandler.dump_traceback_later(HANGING_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(point.patience, exit=True)
             try:
                 row = measure(point, machine, options.seconds_per_point)
             except Exception as error:

@@ -8,10 +8,18 @@ from itertools import product
 
 import torch
 from case import PEERS, Case, Run
-from recurrent import GATES, Sizes, flops_of, make_layer, pass_name, token_case
+from losses import (
+    COMPILED,
+    LINEAR_PEERS,
+    Sizes,
+    installed_others,
+    linear_flops,
+    logits_loss,
+    make_linear,
+)
+from recurrent import GATES, flops_of, make_layer, pass_name, token_case
 
 import seqkern
-import seqkern.functional
 
 # dtype, and whether products of float32 may be rounded to TF32.
 PRECISIONS = {
@@ -26,7 +34,8 @@ HIDDEN_SIZES = (768, 512, 1024, 256, 2048, 128)
 BATCHES = (16, 64, 1, 128)
 STEPS = 256
 TARGETS = {False: 1.0e-3, True: 3.0e-3}  # seconds, LSTM H = D = 768, N = 16, T = 1024
-BYTES_PER_SECOND = 3.0e12  # that a copy moves on an H100, read and written: the floor of the loss
+LOSS_ROWS = 8192
+COPY = "copy"  # a peer of the loss of logits: copies as many bytes as the loss must move
 
 # Copies of a point's tensors are used in turn until they exceed the L2 cache (50 MB on an H100).
 COLD_BYTES = 128 * 2**20
@@ -58,8 +67,13 @@ class Point:
         A name of PRECISIONS.
     sets
         Copies of its tensors; as many calls are timed together.
-    target, floor
-        Seconds that seqkern should reach, and that it cannot beat.
+    target
+        Seconds that seqkern should reach.
+    graph
+        Whether calls are captured into a CUDA graph; they cannot be where a peer waits for the
+        device.
+    patience
+        Seconds after which the point hangs. Some peers compile.
     """
 
     section: str
@@ -67,7 +81,8 @@ class Point:
     precision: str
     sets: int = 1
     target: float | None = None
-    floor: float | None = None
+    graph: bool = True
+    patience: float = 25
 
     def __str__(self) -> str:
         return f"{self.section}: {self.case}"
@@ -126,31 +141,67 @@ def target_points(tiny: bool) -> list[Point]:
     ]
 
 
-def make_loss(peer: str, rows: int, classes: int, backward: bool) -> Run:
+def make_logits(peer: str, sizes: Sizes, backward: bool) -> Run:
     """Make logits in bfloat16, and targets; the backward pass yields the gradient of the logits."""
     torch.manual_seed(0)
-    logits = torch.randn(rows, classes, dtype=torch.bfloat16).requires_grad_(backward)
-    target = torch.randint(classes, (rows,))
+    logits = torch.randn(sizes["N"], sizes["V"], dtype=torch.bfloat16).mul_(3)
+    target = torch.randint(sizes["V"], (sizes["N"],))
+    if peer == COPY:
+        # Forward and backward read logits and write as much; forward alone writes nothing.
+        source = logits if backward else logits.view(-1)[: logits.numel() // 2]
+        copied = torch.empty_like(source)
 
-    def loss() -> torch.Tensor:
-        if peer == "seqkern":
-            return seqkern.functional.time_softmax_loss(logits, target)
-        return torch.nn.functional.cross_entropy(logits, target, ignore_index=-1)
+        def copy() -> None:
+            copied.copy_(source)
 
-    return (lambda: torch.autograd.grad(loss(), logits)) if backward else loss
+        return copy
+    loss = logits_loss(peer)
+    if not backward:
+        return lambda: loss(logits, target)
+    logits.requires_grad_()
+    return lambda: torch.autograd.grad(loss(logits, target), logits)
 
 
-def softmax_points(tiny: bool) -> list[Point]:
-    """Return the loss over vocabularies; it reads logits once, and writes their gradients once."""
-    rows, vocabularies = (3, (10,)) if tiny else (8192, (10_000, 128_000))
+def logits_points(tiny: bool) -> list[Point]:
+    """Return the loss of logits over vocabularies."""
+    vocabularies = (50_257, 131_072, 32_000, 10_000, 1_000)
     points = []
-    for classes, backward in product(vocabularies, reversed(PASSES)):
-        moved = rows * classes * 2 * (2 if backward else 1)
-        make = partial(make_loss, rows=rows, classes=classes, backward=backward)
-        case = Case(f"loss, bf16, {pass_name(backward)}", {"N": rows, "V": classes}, make)
-        floor = moved / BYTES_PER_SECOND
-        points.append(Point("softmax", case, "bf16", sets_for(moved), floor=floor))
+    for backward, classes in product(reversed(PASSES), (10,) if tiny else vocabularies):
+        sizes = {"N": 3 if tiny else LOSS_ROWS, "V": classes}
+        make = partial(make_logits, sizes=sizes, backward=backward)
+        case = Case(f"bf16, {pass_name(backward)}", sizes, make, peers=(*PEERS, COPY))
+        moved = sizes["N"] * classes * 2 * (2 if backward else 1)
+        points.append(Point("logits", case, "bf16", sets_for(moved)))
     return points
+
+
+def make_linear_loss(peer: str, sizes: Sizes) -> Run:
+    """Make the loss of a linear layer in bfloat16; its logits exceed the cache."""
+    if peer == COMPILED:
+        torch.compiler.reset()  # lest the second size be compiled for any size
+    return make_linear(peer, sizes, torch.bfloat16)
+
+
+def linear_points(
+    tiny: bool, section: str = "linear", peers: tuple[str, ...] = LINEAR_PEERS, graph: bool = True
+) -> list[Point]:
+    """Return the loss of a linear layer, forward + backward; a dry run compiles nothing."""
+    if tiny:
+        peers = tuple(peer for peer in peers if peer != COMPILED)
+    points = []
+    large = ((1024, 50_257), (4096, 128_256), (2048, 50_257), (650, 10_000))
+    for hidden_size, classes in ((8, 64),) if tiny else large:
+        sizes = {"N": 16 if tiny else LOSS_ROWS, "H": hidden_size, "V": classes}
+        make = partial(make_linear_loss, sizes=sizes)
+        case = Case("bf16, forward + backward", sizes, make, linear_flops(sizes), peers)
+        points.append(Point(section, case, "bf16", graph=graph, patience=90))
+    return points
+
+
+def other_points(tiny: bool) -> list[Point]:
+    """Return the same beside other packages, some of which wait for the device."""
+    others = installed_others()
+    return linear_points(tiny, "others", (*PEERS, *others), graph=False) if others else []
 
 
 def make_with_kernel(peer: str, **arguments: object) -> Run:
@@ -215,7 +266,9 @@ def token_points(tiny: bool) -> list[Point]:
 
 SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "targets": target_points,
-    "softmax": softmax_points,
+    "logits": logits_points,
+    "linear": linear_points,
+    "others": other_points,
     "tuning": tuning_points,
     "layers": layer_points,
     "tokens": token_points,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
@@ -11,6 +11,7 @@ from typing import Any
 from tables import by_group, grid_table, milliseconds, table, timing_text
 from timing import Result
 
+COPY_SHARE = 0.9  # of a copy's bandwidth, which the loss of logits should reach, with its gradient
 MOST_LISTED = 60  # rows of a list of points or failures
 # Relative differences from torch that rounding may explain, over hundreds of steps and rows.
 PLAUSIBLE = {"fp32": 1e-3, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
@@ -25,7 +26,6 @@ class Row:
     precision: str
     sets: int
     target: float | None
-    floor: float | None
     modes: Mapping[str, str]
     errors: Mapping[str, str]
     differences: Mapping[str, float]  # relative, from torch's results
@@ -38,8 +38,12 @@ class Row:
 
     @property
     def compared(self) -> bool:
-        """Whether there are times of both peers."""
-        return {"seqkern", "torch"} <= {*self.result.times}
+        """Whether there are times of seqkern and torch."""
+        return self.has("seqkern", "torch")
+
+    def has(self, *peers: str) -> bool:
+        """Whether there are times of these peers."""
+        return {*peers} <= {*self.result.times}
 
     def step(self, peer: str) -> float:
         """Return a peer's microseconds a time step."""
@@ -203,14 +207,17 @@ def slower(rows: Sequence[Row]) -> list[str]:
     ) or ["None."]
 
 
-def softmax(rows: Sequence[Row]) -> list[str]:
-    """Return the loss beside torch's and the floor."""
-    head = ["", "size", "seqkern, ms", "torch, ms", "speed-up", "floor, ms", "of the floor"]
+def logits(rows: Sequence[Row]) -> list[str]:
+    """Return the loss of logits beside torch's and a copy of as many bytes."""
+    head = ["", "size", "seqkern, ms", "torch, ms", "speed-up", "copy, ms", "of its bandwidth", ""]
     lines = []
     for row in rows:
-        if row.floor is None:
+        if row.section != "logits":
             continue
-        ours = row.result.times.get("seqkern")
+        share = row.result.ratio("copy", "seqkern") if row.has("copy", "seqkern") else None
+        verdict = "–"
+        if share is not None and row.result.group.endswith("backward"):
+            verdict = "met" if share >= COPY_SHARE else "**missed**"
         lines.append(
             [
                 row.result.group,
@@ -218,25 +225,50 @@ def softmax(rows: Sequence[Row]) -> list[str]:
                 row.time("seqkern"),
                 row.time("torch"),
                 f"{row.result.speedup:.2f}" if row.compared else "–",
-                milliseconds(row.floor),
-                f"{ours.median / row.floor:.2f}" if ours else "–",
+                row.time("copy"),
+                "–" if share is None else f"{share:.0%}",
+                verdict,
             ]
         )
     return table(head, lines) if lines else ["Not measured."]
 
 
-def peers_table(rows: Sequence[Row]) -> list[str]:
-    """Return a row a point with the time of each peer, the least one in bold."""
+def least_table(
+    rows: Sequence[Row],
+    unit: str,
+    values: Callable[[Row], Mapping[str, float]],
+    text: Callable[[Row, str], str],
+) -> list[str]:
+    """Return a row a point with the value of each peer, the least one in bold."""
     if not rows:
         return ["Not measured."]
     peers = list(dict.fromkeys(p for row in rows for p in (*row.result.times, *row.errors)))
     lines = []
     for row in rows:
-        times = {peer: timing.median for peer, timing in row.result.times.items()}
-        best = min(times, key=times.__getitem__, default=None)
-        texts = (f"**{row.time(p)}**" if p == best else row.time(p) for p in peers)
-        lines.append([row.result.group, row.result.name, *texts])
-    return table(["", "size", *(f"{peer}, ms" for peer in peers)], lines)
+        known = values(row)
+        least = min(known, key=known.__getitem__, default=None)
+        texts = {peer: text(row, peer) if peer in known else "–" for peer in peers}
+        cells = (f"**{texts[peer]}**" if peer == least else texts[peer] for peer in peers)
+        lines.append([row.result.group, row.result.name, *cells])
+    return table(["", "size", *(f"{peer}, {unit}" for peer in peers)], lines)
+
+
+def peers_table(rows: Sequence[Row]) -> list[str]:
+    """Return the times of the peers."""
+
+    def medians(row: Row) -> dict[str, float]:
+        return {peer: timing.median for peer, timing in row.result.times.items()}
+
+    return least_table(rows, "ms", medians, Row.time)
+
+
+def memory_table(rows: Sequence[Row]) -> list[str]:
+    """Return the peak memory of the peers."""
+
+    def mebibytes(row: Row, peer: str) -> str:
+        return f"{row.result.memory[peer] / 2**20:.0f}"
+
+    return least_table(rows, "MiB", lambda row: row.result.memory, mebibytes)
 
 
 def layers(rows: Sequence[Row]) -> Iterator[str]:
@@ -334,9 +366,10 @@ def summary(data: Mapping[str, Any]) -> list[str]:
 def markdown(data: Mapping[str, Any]) -> str:
     """Return the whole page."""
     rows = [Row.of(line) for line in data["rows"]]
+    linear = [row for row in rows if row.section in ("linear", "others")]
     how = (
         "Times are medians by CUDA events of graph replays, with the distance of the quartiles in "
-        "percent; both peers in one process, in turns (A B B A), after a warm-up. Copies of a "
+        "percent; all peers in one process, in turns (A B B A), after a warm-up. Copies of a "
         "point's tensors are used in turn, so that a call does not find its own in the L2 cache. "
         "tf32: TF32 products allowed for cuBLAS and cuDNN alike. `forward` runs under no_grad in "
         "eval mode; `forward + backward` yields the gradients of input and parameters."
@@ -351,12 +384,26 @@ def markdown(data: Mapping[str, Any]) -> str:
         "",
         *slower(rows),
         "",
-        "## Softmax loss",
+        "## The loss of logits",
         "",
-        "Beside `cross_entropy`; the floor reads logits once, and writes their gradient once, at "
-        "3.0 TB/s.",
+        "Beside `F.cross_entropy`, and a copy of as many bytes as the loss must move: it reads "
+        "logits once, and writes their gradient once. With the gradient, "
+        f"{COPY_SHARE:.0%} of the copy's bandwidth are the target.",
         "",
-        *softmax(rows),
+        *logits(rows),
+        "",
+        "## The loss of a linear layer",
+        "",
+        "Gradients of hidden states and weight. `torch` is `F.cross_entropy` of `F.linear`, `torch "
+        "chunked` is `F.linear_cross_entropy` with LinearCrossEntropyOptions, by default and with "
+        "batch_chunk_size 256 and 1024. In the rows with QuACK, Liger or Cut Cross-Entropy (by "
+        "default and exact), all peers are called without a graph, for some wait for the device.",
+        "",
+        *peers_table(linear),
+        "",
+        "Peak device memory of a call above what was there before; the gradients are part of it.",
+        "",
+        *memory_table(linear),
         "",
         "## Recurrent kernels",
         "",

@@ -2,20 +2,21 @@
 
     compute-sanitizer --tool memcheck python bench/gpu_sanitize.py
 
-Each cell, dtype and recurrent kernel, all options between them, token ids, and the loss. Prints how
-many of the runs were made in the time given, the plainest first.
+Each cell, dtype and recurrent kernel, all options between them, token ids, and the losses of logits
+and of a linear layer. Prints how many of the runs were made in the time given, the plainest first.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import seqkern
-from seqkern.functional import recurrent, time_softmax_loss
+from seqkern.functional import cross_entropy, linear_cross_entropy, recurrent
 
 T, N, D, H = 3, 5, 9, 40
 GATES = {
@@ -31,6 +32,8 @@ DTYPES = {
     "cuda": (torch.float32, torch.bfloat16, torch.float16, torch.float64),
     "cpu": (torch.float32, torch.bfloat16, torch.float64),
 }
+CLASSES = (33, 10_000)  # rows that are not aligned, and that are
+MOST_CLASSES = 60_000  # of rows that do not fit shared memory
 KERNELS = ("steps", "grid", "cluster")
 
 Work = Callable[[], Tensor]
@@ -82,10 +85,47 @@ def layer(cell: str, dtype: torch.dtype, option: str = "", hidden: int = H) -> N
         recurrent(cell, x, **weights, **others.get(option, {}))
 
 
-def loss(dtype: torch.dtype, classes: int) -> None:
-    """Run the loss."""
-    logits = torch.randn(T, N, classes, dtype=dtype, requires_grad=True)
-    backward(time_softmax_loss(logits, torch.randint(-1, classes, (T, N))), [logits])
+LOSSES: Mapping[str, Mapping[str, object]] = {
+    "plain": {},
+    "options": {"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 20.0, "temperature": 0.7},
+    "probabilities": {},
+    "statistics": {"statistics": True},
+    "positions": {"reduction": "none"},
+}
+
+
+def total(found: Any) -> Tensor:
+    """Return the loss with all statistics that have a gradient."""
+    if isinstance(found, Tensor):
+        return found
+    of_rows, statistics = found
+    parts = (of_rows, statistics.log_probability, statistics.logsumexp, statistics.entropy)
+    return torch.stack([part.sum() for part in parts])
+
+
+def loss(dtype: torch.dtype, form: str, classes: int) -> None:
+    """Run the loss of logits, aligned and not, and that of a linear layer, a few rows at a time."""
+    options: dict[str, Any] = {"ignore_index": -1, **LOSSES[form]}
+    target = torch.randint(-1, classes, (T, N))
+    if form == "probabilities":
+        target = torch.rand(T, N, classes).softmax(-1).to(dtype)
+    weight = torch.rand(classes) if form == "options" else None
+    elements = T * N * classes
+    for start in (0, 1):
+        memory = torch.randn(start + elements, dtype=dtype)
+        logits = memory[start:].view(T, N, classes).requires_grad_()
+        backward(total(cross_entropy(logits, target, weight, **options)), [logits])
+    with torch.no_grad():
+        cross_entropy(logits, target, weight, **options)
+
+    leaves = [torch.randn(*shape, dtype=dtype) for shape in ((T, N, D), (classes, D), (classes,))]
+    hidden, rows, bias = (leaf.mul_(0.3).requires_grad_() for leaf in leaves)
+    options["class_weight"] = weight
+    for workspace in (None, 4 * classes * dtype.itemsize):
+        found = linear_cross_entropy(hidden, rows, target, bias, workspace=workspace, **options)
+        backward(total(found), [hidden, rows, bias])
+    with torch.no_grad():
+        linear_cross_entropy(hidden, rows, target, bias, **options)
 
 
 OPTIONS = (
@@ -109,15 +149,19 @@ def works(device: str) -> Iterator[tuple[str, Callable[[], None]]]:
         for dtype in dtypes:
             for cell in GATES:
                 yield f"{cell} {dtype} {name}", partial(chosen, name, cell, dtype)
-    for dtype in dtypes:
-        for classes in (33, 10_000):
-            yield f"loss {classes} {dtype}", partial(loss, dtype, classes)
+    for classes in CLASSES:
+        for form in LOSSES:
+            for dtype in dtypes:
+                yield f"loss {form} {classes} {dtype}", partial(loss, dtype, form, classes)
     for option in OPTIONS:
         for dtype in dtypes[:2]:
             for cell in ("lstm",) if option in ("projection", "norm") else ("lstm", "gru"):
                 yield f"{cell} {option} {dtype}", partial(layer, cell, dtype, option)
     for hidden in (1, 31, 129, 256):
         yield f"lstm H={hidden}", partial(layer, "lstm", dtypes[1], hidden=hidden)
+    for form in ("plain", "options"):
+        for dtype in dtypes:
+            yield f"loss {form} {MOST_CLASSES} {dtype}", partial(loss, dtype, form, MOST_CLASSES)
 
 
 def chosen(name: str, cell: str, dtype: torch.dtype) -> None:

@@ -4,6 +4,7 @@ Every peer starts from the same seed. A run is forward and backward: the gradien
 of hidden states and weight.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -44,12 +45,59 @@ def plain_linear_loss(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, target)
 
 
+def quack_loss() -> Loss:
+    """Return QuACK's loss, as its module LinearCrossEntropy chooses among its two."""
+    from quack.linear_cross_entropy import chunked_linear_cross_entropy, linear_cross_entropy_func
+
+    def loss(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+        if all(size % 8 == 0 for size in (*hidden.shape, *weight.shape)):
+            return chunked_linear_cross_entropy(hidden, weight, target)
+        return linear_cross_entropy_func(hidden, weight, None, target)
+
+    return loss
+
+
+def liger_loss() -> Loss:
+    """Return Liger's loss."""
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    loss = LigerFusedLinearCrossEntropyLoss()
+    return lambda hidden, weight, target: loss(weight, hidden, target)
+
+
+def cut_loss(exact: bool = False) -> Loss:
+    """Return Cut Cross-Entropy, which leaves small gradients out unless it is to be exact."""
+    import cut_cross_entropy
+
+    loss = cut_cross_entropy.linear_cross_entropy
+    if not exact:
+        return loss
+    named = "CCE_EXACT" in cut_cross_entropy.LinearCrossEntropyImpl.__members__
+    return partial(loss, impl="cce_exact") if named else partial(loss, filter_eps=None)
+
+
+# Peers that other packages have, for a GPU: each one's module, and its loss.
+OTHERS: Mapping[str, tuple[str, Callable[[], Loss]]] = {
+    "QuACK": ("quack", quack_loss),
+    "Liger": ("liger_kernel", liger_loss),
+    "Cut": ("cut_cross_entropy", cut_loss),
+    "Cut exact": ("cut_cross_entropy", partial(cut_loss, exact=True)),
+}
+
+
+def installed_others() -> tuple[str, ...]:
+    """Return the peers of the packages that are installed."""
+    return tuple(peer for peer, (name, _) in OTHERS.items() if importlib.util.find_spec(name))
+
+
 def linear_loss(peer: str) -> Loss:
     """Return a peer's loss of hidden states, weight and target."""
     if peer == "seqkern":
         return seqkern.functional.linear_cross_entropy
     if peer == COMPILED:
         return torch.compile(plain_linear_loss)
+    if peer in OTHERS:
+        return OTHERS[peer][1]()
     if peer in CHUNKED:
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNKED[peer])
         return partial(torch.nn.functional.linear_cross_entropy, options=options)

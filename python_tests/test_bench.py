@@ -162,3 +162,35 @@ def test_peers_do_the_same_work(name: str, monkeypatch: pytest.MonkeyPatch) -> N
                 check_dtype=False,
                 msg=lambda text, what=f"{case}, {peer} beside {first}": f"{what}: {text}",
             )
+
+
+# --- softmax_report.py ---------------------------------------------------------------------------
+
+
+def test_softmax_report_measures_times_and_memory_and_writes_its_files(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH / "softmax_report.py"), "--quick", "--seconds=0"]
+    result = subprocess.run(
+        [*command, f"--out={tmp_path}"], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (tmp_path / "softmax-cpu-quick.md").read_text() + "\n"
+    assert "(softmax-cpu-quick.svg)" in result.stdout
+    assert (tmp_path / "softmax-cpu-quick.svg").read_text().count("<svg") == 1
+    rows = json.loads((tmp_path / "softmax-cpu-quick.json").read_text())["results"]
+    assert [row["group"] for row in rows] == ["logits", "linear", "bfloat16"]
+    for row in rows:
+        assert all(0 < timing["median"] for timing in row["times"].values())
+    linear = rows[1]
+    assert {"seqkern", "torch", "torch.compile"} <= linear["times"].keys()
+    # The logits of these sizes are 16 MiB, of which torch holds several copies.
+    assert linear["memory"]["torch"] > 2 * linear["memory"]["seqkern"] > 0
+
+
+def test_peers_of_the_losses_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    losses = importlib.import_module("losses")
+    for case in (losses.logits_case(40, 100), losses.linear_case(40, 8, 100)):
+        peers = [peer for peer in case.peers if peer not in ("seqkern", losses.COMPILED)]
+        found = case.make("seqkern")()
+        for peer in peers:
+            torch.testing.assert_close(case.make(peer)(), found, rtol=1e-4, atol=1e-6)
