@@ -177,8 +177,6 @@ def logits_points(tiny: bool) -> list[Point]:
 
 def make_linear_loss(peer: str, sizes: Sizes) -> Run:
     """Make the loss of a linear layer in bfloat16; its logits exceed the cache."""
-    if peer == COMPILED:
-        torch.compiler.reset()  # lest the second size be compiled for any size
     return make_linear(peer, sizes, torch.bfloat16)
 
 

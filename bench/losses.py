@@ -35,6 +35,7 @@ def logits_loss(peer: str) -> Loss:
     if peer == "seqkern":
         return seqkern.functional.cross_entropy
     if peer == COMPILED:
+        torch.compiler.reset()  # lest the second size be compiled for any size
         return torch.compile(torch.nn.functional.cross_entropy)
     return torch.nn.functional.cross_entropy
 
@@ -95,6 +96,7 @@ def linear_loss(peer: str) -> Loss:
     if peer == "seqkern":
         return seqkern.functional.linear_cross_entropy
     if peer == COMPILED:
+        torch.compiler.reset()
         return torch.compile(plain_linear_loss)
     if peer in OTHERS:
         return OTHERS[peer][1]()

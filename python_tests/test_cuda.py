@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import backend
 import seqkern
@@ -17,6 +18,7 @@ from helpers import error, generator, normal
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
+from softmax_cases import MEAN, op_arguments
 
 ops = torch.ops.seqkern
 
@@ -59,7 +61,28 @@ def check_on_device(problem: Problem, recompute: int = 0) -> None:
 
 def loss_and_gradient(logits: Tensor, target: Tensor, ignore_index: int = -1) -> list[Tensor]:
     """Call the loss op on the device."""
-    return list(ops.time_softmax_loss(logits.to(DEVICE), target.to(DEVICE), ignore_index, True))
+    options = (None, ignore_index, 0.0, 0.0, 0.0, 1.0, 0, 0)
+    loss, *_, gradient = ops.softmax_loss(
+        *(logits.to(DEVICE), target.to(DEVICE), *options), MEAN, False, True
+    )
+    return [loss, gradient]
+
+
+def losses_with_options(logits: Tensor, target: Tensor) -> list[Tensor]:
+    """Call all ops of the softmax loss, with every option; the layer's logits take three chunks."""
+    logits, target = logits.flatten(0, 1), target.flatten()
+    classes, rows = logits.shape[1], len(logits)
+    hidden, weight = logits[:, :64], logits.t()[:, :64].contiguous()
+    class_weight = torch.linspace(0.5, 2, classes, device=logits.device)
+    options = (class_weight, -1, 0.1, 1e-3, 5.0, 0.7, 0, 0)
+    found = list(ops.softmax_loss(logits, target, *options, MEAN, True, True))
+    d_numbers = torch.ones(4, rows, dtype=found[1].dtype, device=logits.device)
+    found.append(ops.softmax_loss_backward(logits, target, *options, found[1], d_numbers))
+    layer = (hidden, weight, class_weight.to(hidden.dtype), target, *options)
+    wanted, workspace = [True] * 3, -(-rows // 3) * classes * hidden.itemsize
+    of_layer = ops.linear_softmax_loss(*layer, MEAN, True, wanted, workspace)
+    known = (of_layer[1], d_numbers, wanted, workspace)
+    return [*found, *of_layer, *ops.linear_softmax_loss_backward(*layer, *known)]
 
 
 def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
@@ -160,7 +183,8 @@ def everything_of(sample: Sample) -> list[Tensor]:
     found = [t for n in (0, 4) for p in problems for t in everything(p, n).values()]
     ids = target.flatten()
     rows = ops.gather_columns(logits[0], ids.clamp(0))
-    return [*found, rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
+    found += [rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
+    return found + losses_with_options(logits, target)
 
 
 def tensors_of(sample: Sample) -> list[Tensor]:
@@ -277,7 +301,7 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
         ),
         "gather_columns": (logits[0], ids),
         "scatter_columns": (logits[0].t()[:180], ids, 1001),
-        "time_softmax_loss": (logits, target, -1, True),
     }
+    cases |= pytree.tree_map_only(Tensor, Tensor.cuda, op_arguments(logits.dtype))
     op: Callable[..., object] = getattr(ops, case)
     torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))

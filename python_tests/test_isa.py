@@ -21,6 +21,8 @@ TESTS = [
     "test_softmax.py::test_float32_is_at_most_twice_as_wrong_as_cross_entropy",
     "test_softmax.py::test_exp_and_log_are_accurate_everywhere",
     "test_softmax.py::test_nan_stays_in_its_row_and_reaches_the_loss",
+    "test_softmax_options.py::test_loss_statistics_and_gradient_match_the_reference",
+    "test_linear_softmax.py::test_loss_statistics_and_gradients_match_the_reference",
 ]
 HERE = Path(__file__).parent
 IN_USE = seqkern.build_info()["isa"]  # tested by this process itself

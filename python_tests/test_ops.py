@@ -1,7 +1,5 @@
 """The ops called directly: which kernels they run, their dtypes, and those that are no layer's."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +10,15 @@ from helpers import KERNEL_DTYPES, SLOW, error, generator, loss_reference, norma
 from recurrent_cases import OUTPUTS, PLAIN, draw
 from recurrent_ops import ROUNDINGS, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
+from softmax_cases import MEAN, SOFTMAX_DTYPES, op_arguments
 
 ops = torch.ops.seqkern
+
+PLAIN_LOSS = (None, -1, 0.0, 0.0, 0.0, 1.0, 0, 0)  # class weight and options, when there are none
+
+AGREEMENT = ("test_schema", "test_faketensor")
+SOFTMAX_OPS = [op for op in backend.OPS if "softmax" in op or op == "scale_"]
+OTHER_OPS = [op for op in backend.OPS if op not in SOFTMAX_OPS]
 
 
 @pytest.mark.parametrize("op", backend.OPS)
@@ -29,20 +34,30 @@ def test_the_ops_run_the_kernels_of_the_backend(op: str) -> None:
 
 
 @on_cpu
-def test_float16_is_refused() -> None:
+def test_float16_is_refused_but_by_the_softmax_loss() -> None:
     expect_refusal(torch.float16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64], ids=str)
 def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
     expect_refusal(dtype)
+    target = torch.zeros(2, dtype=torch.int64)
+    matrix, numbers, d_numbers = (torch.zeros(n, k) for n, k in ((2, 3), (8, 2), (4, 2)))
+    matrix = matrix.to(dtype)
+    with pytest.raises(TypeError, match="^logits has dtype"):
+        ops.softmax_loss(matrix, target, *PLAIN_LOSS, MEAN, False, True)
+    with pytest.raises(TypeError, match="^logits has dtype"):
+        ops.softmax_loss_backward(matrix, target, *PLAIN_LOSS, numbers, d_numbers)
+    layer, all_of_them = (matrix, matrix, None, target, *PLAIN_LOSS), [True, True, False]
+    with pytest.raises(TypeError, match="^hidden has dtype"):
+        ops.linear_softmax_loss(*layer, MEAN, False, all_of_them, 1 << 20)
+    with pytest.raises(TypeError, match="^hidden has dtype"):
+        ops.linear_softmax_loss_backward(*layer, numbers, d_numbers, all_of_them, 1 << 20)
 
 
 def expect_refusal(dtype: torch.dtype) -> None:
     target = torch.zeros(2, dtype=torch.int64)
     matrix = torch.zeros(2, 3).to(dtype)
-    with pytest.raises(TypeError, match="^logits has dtype"):
-        ops.time_softmax_loss(matrix, target, -1, True)
     with pytest.raises(TypeError, match="^weight has dtype"):
         ops.gather_columns(matrix, target)
     with pytest.raises(TypeError, match="^d has dtype"):
@@ -53,8 +68,14 @@ def expect_refusal(dtype: torch.dtype) -> None:
         ops.recurrent_forward("lstm", *tensors, False, False, True, True)
 
 
+@pytest.mark.parametrize("dtype", SOFTMAX_DTYPES, ids=str)
+@pytest.mark.parametrize("case", SOFTMAX_OPS)
+def test_softmax_ops_agree_with_their_fake_implementations(case: str, dtype: torch.dtype) -> None:
+    torch.library.opcheck(getattr(ops, case), op_arguments(dtype)[case], test_utils=AGREEMENT)
+
+
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
-@pytest.mark.parametrize("case", backend.OPS)
+@pytest.mark.parametrize("case", OTHER_OPS)
 def test_ops_agree_with_their_fake_implementations(case: str, dtype: torch.dtype) -> None:
     problem = draw("lstm", (3, 2, 5, 4), dtype, 1, [*PLAIN, "norm_hh", "zoneout_c"])
     output, _, _, cells, kept = forward(problem)
@@ -69,10 +90,8 @@ def test_ops_agree_with_their_fake_implementations(case: str, dtype: torch.dtype
         ),
         "gather_columns": (matrix, ids),
         "scatter_columns": (matrix, ids, 9),
-        "time_softmax_loss": (matrix, ids, -1, True),
     }
-    op: Callable[..., object] = getattr(ops, case)
-    torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(getattr(ops, case), cases[case], test_utils=AGREEMENT)
 
 
 # --- columns -------------------------------------------------------------------------------------
@@ -108,12 +127,14 @@ def test_columns_out_of_range_are_nan_and_get_nothing() -> None:
 
 def loss_and_gradient(logits: Tensor, target: Tensor, ignore_index: int = -1) -> list[Tensor]:
     """Call the loss op."""
-    return list(ops.time_softmax_loss(logits, target, ignore_index, True))
+    options = (None, ignore_index, *PLAIN_LOSS[2:])
+    loss, *_, gradient = ops.softmax_loss(logits, target, *options, MEAN, False, True)
+    return [loss, gradient]
 
 
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("classes", [1, 7, 33, 1000, 10007, 50257])
-@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", SOFTMAX_DTYPES, ids=str)
 def test_loss_and_its_gradient_match_the_reference(
     dtype: torch.dtype, classes: int, offset: int
 ) -> None:
@@ -138,7 +159,7 @@ def test_loss_and_its_gradient_match_the_reference(
     assert error(gradient, d_logits) <= max(2 * error(of_peer, d_logits), floor)
 
 
-@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", SOFTMAX_DTYPES, ids=str)
 @pytest.mark.parametrize("rows", [0, 5])
 def test_loss_is_zero_where_no_row_counts(rows: int, dtype: torch.dtype) -> None:
     target = torch.full((rows,), 3)
@@ -148,7 +169,7 @@ def test_loss_is_zero_where_no_row_counts(rows: int, dtype: torch.dtype) -> None
 
 
 @on_cuda
-@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", SOFTMAX_DTYPES, ids=str)
 def test_target_out_of_range_makes_its_row_and_the_loss_nan(dtype: torch.dtype) -> None:
     logits = torch.randn(6, 33, dtype=dtype)
     bad = torch.tensor([4, 33, -2, 1 << 62, -(1 << 62), -1])
@@ -158,3 +179,22 @@ def test_target_out_of_range_makes_its_row_and_the_loss_nan(dtype: torch.dtype) 
     assert loss.isnan()
     assert gradient[1:5].isnan().all()
     assert torch.equal(gradient[[0, 5]], expected[[0, 5]])
+
+
+@pytest.mark.parametrize("dtype", SOFTMAX_DTYPES, ids=str)
+@pytest.mark.parametrize("by", [1.0, -2.5])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_gradient_is_scaled_in_place(offset: int, by: float, dtype: torch.dtype) -> None:
+    values = normal((1003 + offset,), dtype, generator(1))[offset:].view(17, 59)
+    expected = values * by
+    ops.scale_(values, torch.tensor(by))
+    assert torch.equal(values, expected)
+
+
+def test_a_gradient_is_scaled_by_a_scalar_alone() -> None:
+    with pytest.raises(ValueError, match=r"^by has shape \[2\], expected \[\] = a scalar"):
+        ops.scale_(torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match=r"^tensor has strides \[1, 2\], expected contiguous ones"):
+        ops.scale_(torch.ones(3, 2).t(), torch.ones(()))
+    with pytest.raises(TypeError, match="^by has dtype Long, expected a floating-point dtype"):
+        ops.scale_(torch.ones(3), torch.tensor(1))

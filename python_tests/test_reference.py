@@ -10,7 +10,9 @@ from numpy.random import Generator, default_rng
 from reference import (
     LSTM,
     RNN,
+    CrossEntropy,
     Embedding,
+    LinearCrossEntropy,
     SoftmaxWithLoss,
     TimeAffine,
     TimeDropout,
@@ -177,6 +179,38 @@ def test_time_softmax_with_loss_gradient_with_ignored_steps(rng: Generator) -> N
 
     loss()
     assert_gradients(loss, [(layer.backward(3.0), xs)])
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["classes", "probabilities"])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_cross_entropy_gradients(
+    rng: Generator, reduction: str, softcap: float | None, soft: bool
+) -> None:
+    options = {"label_smoothing": 0.2, "z_loss": 0.1, "temperature": 0.7, "softcap": softcap}
+    layer = LinearCrossEntropy(CrossEntropy(rng.uniform(size=V), reduction=reduction, **options))
+    hidden, weight, bias = (rng.normal(size=shape) for shape in ((N, H), (V, H), (V,)))
+    target = rng.dirichlet(np.ones(V), N) if soft else np.array([2, -100, V - 1])
+    d_loss = rng.normal(size=(N,) if reduction == "none" else ())
+    d_rows = rng.normal(size=(3, N))
+
+    def loss() -> float:
+        found = layer.forward(hidden, weight, target, bias)
+        rows = (found.log_probability, found.logsumexp, found.entropy)
+        return float((d_loss * found.loss).sum() + (d_rows * rows).sum())
+
+    loss()
+    gradients = layer.backward(d_loss, *d_rows)
+    assert_gradients(loss, zip(gradients, (hidden, weight, bias), strict=True))
+    for terms, gradient in zip(layer.terms, gradients, strict=True):
+        assert (terms >= abs(gradient)).all()
+
+
+def test_cross_entropy_counts_the_classes_before_the_target() -> None:
+    logits = np.array([[1.0, 3.0, 2.0, 3.0]] * 5)
+    result = CrossEntropy(reduction="sum").forward(logits, np.array([0, 1, 2, 3, -100]))
+    assert result.rank.tolist() == [3, 0, 2, 1, -1]
+    assert result.argmax.tolist() == [1, 1, 1, 1, -1]
 
 
 # --- time layers and their states ----------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.random import Generator
 
-from reference import TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
+from reference import CrossEntropy, TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
 from reference_cases import Array, D, H, N, T, V, assert_equal, recurrent_params, state
 
 pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
@@ -178,3 +178,22 @@ def test_time_softmax_with_loss_agrees_with_torch(rng: Generator) -> None:
     layer = TimeSoftmaxWithLoss()
     assert_agree([np.array(layer.forward(value(logits), ts))], values([loss]))
     assert_agree([layer.backward(3.0)], values([logits.grad]))
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["classes", "probabilities"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_cross_entropy_agrees_with_torch(rng: Generator, reduction: str, soft: bool) -> None:
+    logits, weight = leaf(rng, N, V), rng.uniform(size=V)
+    target = rng.dirichlet(np.ones(V), N) if soft else np.array([1, -100, V - 1])
+    loss = torch.nn.functional.cross_entropy(
+        logits,
+        torch.from_numpy(target),
+        torch.from_numpy(weight),
+        reduction=reduction,
+        label_smoothing=0.2,
+    )
+    d_loss = rng.normal(size=loss.shape)
+    torch.autograd.backward(loss, torch.from_numpy(np.asarray(d_loss)))
+    layer = CrossEntropy(weight, reduction=reduction, label_smoothing=0.2)
+    assert_agree([layer.forward(value(logits), target).loss], values([loss]))
+    assert_agree([layer.backward(d_loss)], values([logits.grad]))

@@ -1,4 +1,4 @@
-"""What torch expects of an operator: opcheck, derivatives of any order and mode, autocast, copies.
+"""What torch expects of an operator: derivatives of any order and mode, autocast, copies.
 
 Where a transform is not supported it must raise: `assert_right_or_refused` fails on a wrong result,
 and never accepts a missing one.
@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
-from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
 import seqkern.functional as F
 import seqkern.nn
-from helpers import DTYPES, generator, lstm_problem, normal
+from helpers import generator, lstm_problem, normal
 
 ops = torch.ops.seqkern
 F64 = torch.float64
@@ -71,18 +70,6 @@ def assert_right_or_refused(compute: Callable[[], Any], expected: Any) -> None:
     torch.testing.assert_close(actual, expected)
 
 
-# --- opcheck -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("with_gradient", [False, True])
-def test_time_softmax_loss_passes_opcheck(dtype: torch.dtype, with_gradient: bool) -> None:
-    logits, target = loss_arguments(dtype)
-    opcheck(ops.time_softmax_loss.default, (logits, target, -1, with_gradient))
-    logits, target = logits.mT.contiguous().mT, target.clamp(min=0)
-    opcheck(ops.time_softmax_loss.default, (logits, target, 0, with_gradient))
-
-
 # --- derivatives ---------------------------------------------------------------------------------
 
 
@@ -94,12 +81,6 @@ def test_lstm_passes_gradcheck_to_the_second_order(reverse: bool) -> None:
     arguments = lstm_arguments(grad=True, steps=2)
     assert gradcheck(function, arguments, check_batched_grad=True)
     assert gradgradcheck(function, arguments)
-
-
-def test_time_softmax_loss_passes_gradcheck_to_the_second_order() -> None:
-    logits, target = loss_arguments(grad=True)
-    assert gradcheck(lambda x: F.time_softmax_loss(x, target), logits)
-    assert gradgradcheck(lambda x: F.time_softmax_loss(x, target), logits)
 
 
 def test_second_derivatives_of_lstm_equal_those_of_plain_operations() -> None:
@@ -239,7 +220,13 @@ def test_operators_called_without_the_functions_are_right_or_refused() -> None:
     )
     expected = gradients(plain_loss(logits, target), [logits])
     assert_right_or_refused(
-        lambda: gradients(ops.time_softmax_loss(logits, target, -1, True)[0], [logits]), expected
+        lambda: gradients(
+            ops.softmax_loss(*(logits, target, None, -1, 0.0, 0.0, 0.0, 1.0, 0, 0), 1, False, True)[
+                0
+            ],
+            [logits],
+        ),
+        expected,
     )
 
 

@@ -48,9 +48,12 @@ class LinearSoftmax {
 
   void run() {
     plan();
+    if (p_.d_numbers && !gradient_) return;
     const int64_t H = p_.features;
     const Buffer<S> logits(shares_ * share_size_), d_hidden(p_.d_hidden ? shares_ * chunk_ * H : 0);
     const Buffer<F> d_logits(gradient_ && !kInPlace ? shares_ * chunk_ * block_ : 0), hidden(kConverts ? chunk_ * H : 0);
+    const Buffer<F> zeros(p_.d_weight ? H : 0);  // in place of the hidden states of ignored rows, which may hold anything
+    if (p_.d_weight) std::memset(static_cast<void*>(zeros.get()), 0, sizeof(F) * static_cast<size_t>(H));
     const Buffer<Sums> sums(p_.d_numbers ? 0 : shares_ * chunk_);
     const Buffer<RowFactors<S>> factors(gradient_ ? chunk_ : 0);
     if (p_.rows == 0) clear();
@@ -64,8 +67,10 @@ class LinearSoftmax {
       if constexpr (!kConverts) h = p_.hidden + first * H;
       const Packed<F> packed(p_.d_weight ? count : 0, p_.d_weight ? H : 0);
       if (p_.d_weight)
-        parallel(p_.threads,
-                 [&](const Worker& worker) { pack_rows(packed, worker.part_of(count), [&](int64_t k) { return h + k * H; }); });
+        parallel(p_.threads, [&](const Worker& worker) {
+          pack_rows(packed, worker.part_of(count),
+                    [&](int64_t k) -> const F* { return rows_.counts(first + k) ? h + k * H : zeros.get(); });
+        });
       take({first, count, h, packed});
     }
     if (!p_.d_numbers && p_.reduction != Reduction::none) rows_.reduce();

@@ -498,6 +498,26 @@ reduce_loss(SEQKERN_CONSTANT SoftmaxParams<T> p) {
   if (thread_index() == 0) *p.loss = static_cast<Sum<T>>(denominator == 0 ? 0 : sum / denominator);
 }
 
+// Blocks take the values a share of kScaledAtOnce vectors a thread at a time.
+constexpr int kScaleThreads = 256, kScaledAtOnce = 4;
+
+template <class T, int kWidth>
+SEQKERN_KERNEL(kScaleThreads)
+scale_values(SEQKERN_CONSTANT ScaleParams<T> p) {
+  const Sum<T> by = *p.by;
+  if (by == 1) return;
+  const int64_t stride = block_count() * block_size(), first = block_index() * block_size() + thread_index();
+  const auto scale = [&](int64_t v, auto count) SEQKERN_INLINE {
+    auto x = unpack(load_packed<count>(p.values + v));
+    for (int i = 0; i < count; ++i) x.at[i] *= by;
+    store_streaming(p.values + v, x);
+  };
+  const int64_t vectors = p.count / kWidth;
+  SEQKERN_UNROLL(kScaledAtOnce)
+  for (int64_t i = first; i < vectors; i += stride) scale(i * kWidth, std::integral_constant<int, kWidth>());
+  for (int64_t v = vectors * kWidth + first; v < p.count; v += stride) scale(v, std::integral_constant<int, 1>());
+}
+
 // --- launches ---
 
 // Whether the rows of all arrays lie alike to a vector's alignment.
@@ -561,10 +581,21 @@ cudaError_t launch_softmax_loss(const SoftmaxParams<T>& p, cudaStream_t stream) 
   return launch(reduce_loss<T>, {{1, 1}, kMaxThreads, stream}, p);
 }
 
+template <class T>
+cudaError_t launch_scale(const ScaleParams<T>& p, cudaStream_t stream) {
+  constexpr int kWidth = kVectorBytes / sizeof(T);
+  if (p.count == 0) return cudaSuccess;
+  const bool aligned = reinterpret_cast<uintptr_t>(p.values) % kVectorBytes == 0;
+  constexpr int64_t kOfBlock = int64_t{kScaleThreads} * kScaledAtOnce * kWidth;
+  const Launch how{{(p.count + kOfBlock - 1) / kOfBlock, 1}, kScaleThreads, stream};
+  return launch(aligned ? scale_values<T, kWidth> : scale_values<T, 1>, how, p);
+}
+
 #define SEQKERN_INSTANTIATE(T)                                                            \
   template cudaError_t launch_softmax_denominator(const SoftmaxParams<T>&, cudaStream_t); \
   template cudaError_t launch_softmax_rows(const SoftmaxParams<T>&, cudaStream_t);        \
-  template cudaError_t launch_softmax_loss(const SoftmaxParams<T>&, cudaStream_t);
+  template cudaError_t launch_softmax_loss(const SoftmaxParams<T>&, cudaStream_t);        \
+  template cudaError_t launch_scale(const ScaleParams<T>&, cudaStream_t);
 
 SEQKERN_INSTANTIATE(float)
 SEQKERN_INSTANTIATE(double)

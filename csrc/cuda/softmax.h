@@ -26,4 +26,7 @@ cudaError_t launch_softmax_rows(const SoftmaxParams<T>& params, cudaStream_t str
 template <class T>
 cudaError_t launch_softmax_loss(const SoftmaxParams<T>& params, cudaStream_t stream);
 
+template <class T>
+cudaError_t launch_scale(const ScaleParams<T>& params, cudaStream_t stream);
+
 }  // namespace seqkern::cuda

@@ -8,6 +8,8 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -209,7 +211,12 @@ class Linear {
       product(x, h, weight_.t());
   }
 
-  void add_gradients(int64_t first, const Tensor& d, const Tensor& h) {
+  // h: hidden states as they are, of rows that may hold anything where their target is ignored.
+  void add_gradients(int64_t first, const Tensor& d, Tensor h) {
+    if (wanted_[1] && !problem_.soft) {
+      const Tensor counts = problem_.target.view(-1).narrow(0, first, h.size(0)).ne(problem_.arguments.ignore_index);
+      h = at::where(counts.unsqueeze(1), h, at::zeros({}, h.options()));
+    }
     if (wanted_[0]) product(d_hidden_.view(hidden_.sizes()).narrow(0, first, h.size(0)), d, weight_);
     if (wanted_[1] && first == 0) product(d_weight_, d.t(), h);
     if (wanted_[1] && first > 0) add_product(d_weight_, d.t(), h);
@@ -261,9 +268,24 @@ LinearGradients linear_softmax_loss_backward_cuda(const Tensor& hidden, const Te
   return linear.gradients();
 }
 
+// Waits for nothing: a factor of 1 is seen on the device, which then leaves the tensor as it is.
+void scale_cuda(const Tensor& tensor, const Tensor& by) {
+  check_scale(tensor, by);
+  check_cuda_dtype(tensor, "tensor");
+  const CudaScope scope(tensor);
+  for_dtype(tensor.scalar_type(), [&](auto tag) {
+    using T = decltype(tag);
+    using S = math::Sum<T>;
+    const Tensor factor = by.to(softmax_sum_type(tensor.scalar_type()));
+    const ScaleParams<T> p{tensor.numel(), input_pointer<S>(factor), output_pointer<T>(tensor)};
+    C10_CUDA_CHECK(cuda::launch_scale(p, scope.stream()));
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seqkern, CUDA, m) {
+  m.impl("scale_", scale_cuda);
   m.impl("softmax_loss", softmax_loss_cuda);
   m.impl("softmax_loss_backward", softmax_loss_backward_cuda);
   m.impl("linear_softmax_loss", linear_softmax_loss_cuda);

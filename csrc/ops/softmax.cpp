@@ -2,6 +2,7 @@
 #include "ops/softmax.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/mul.h>
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
@@ -170,6 +171,11 @@ LinearGradients linear_softmax_loss_backward_cpu(const Tensor& hidden, const Ten
   });
 }
 
+void scale_cpu(Tensor tensor, const Tensor& by) {
+  check_scale(tensor, by);
+  if (by.item<double>() != 1) at::mul_out(tensor, tensor, by);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(seqkern, m) {
@@ -180,6 +186,7 @@ TORCH_LIBRARY_FRAGMENT(seqkern, m) {
         tags);
   m.def("softmax_loss_backward(Tensor logits, " SEQKERN_SOFTMAX_SCHEMA ", Tensor numbers, Tensor d_numbers) -> Tensor d_logits",
         tags);
+  m.def("scale_(Tensor(a!) tensor, Tensor by) -> ()", tags);  // the usual factor, 1, costs nothing
   m.def("linear_softmax_loss(Tensor hidden, Tensor weight, Tensor? bias, " SEQKERN_SOFTMAX_SCHEMA
         ", int reduction, bool statistics, bool[3] wanted, int workspace) "
         "-> (Tensor loss, Tensor numbers, Tensor ranks, Tensor denominator, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
@@ -191,6 +198,7 @@ TORCH_LIBRARY_FRAGMENT(seqkern, m) {
 }
 
 TORCH_LIBRARY_IMPL(seqkern, CPU, m) {
+  m.impl("scale_", scale_cpu);
   m.impl("softmax_loss", softmax_loss_cpu);
   m.impl("softmax_loss_backward", softmax_loss_backward_cpu);
   m.impl("linear_softmax_loss", linear_softmax_loss_cpu);

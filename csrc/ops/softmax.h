@@ -80,6 +80,12 @@ struct SoftmaxProblem {
 
 Reduction checked_reduction(int64_t reduction);
 
+// The dtype of sums and of losses.
+inline at::ScalarType softmax_sum_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
+
+// A gradient, contiguous, and the scalar that scales it.
+void check_scale(const Tensor& tensor, const Tensor& by);
+
 // logits of the ops on logits; the number of classes.
 int64_t check_logits(const Tensor& logits);
 // hidden, weight and bias of the ops on hidden states; the number of classes.

@@ -8,6 +8,13 @@ Reduction checked_reduction(int64_t reduction) {
   return static_cast<Reduction>(reduction);
 }
 
+void check_scale(const Tensor& tensor, const Tensor& by) {
+  TORCH_CHECK_VALUE(tensor.is_contiguous(), "tensor has strides ", tensor.strides(), ", expected contiguous ones");
+  check_shape(by, "by", {}, "a scalar");
+  TORCH_CHECK_TYPE(by.is_floating_point(), "by has dtype ", by.scalar_type(), ", expected a floating-point dtype");
+  TORCH_CHECK_VALUE(by.device() == tensor.device(), "by is on ", by.device(), ", expected ", tensor.device(), " as tensor is");
+}
+
 int64_t check_logits(const Tensor& logits) {
   TORCH_CHECK_TYPE(logits.is_floating_point(), "logits has dtype ", logits.scalar_type(), ", expected a floating-point dtype");
   TORCH_CHECK_VALUE(logits.dim() >= 1 && logits.size(-1) > 0, "logits has shape ", logits.sizes(),
@@ -34,7 +41,7 @@ SoftmaxProblem::SoftmaxProblem(const SoftmaxArguments& a, const Tensor& like, co
   const bool shard = a.all_classes != 0;
   row_sizes = like.sizes().slice(0, static_cast<size_t>(like.dim() - 1)).vec();
   rows = c10::multiply_integers(row_sizes);
-  sums = like.options().dtype(type == at::kDouble ? at::kDouble : at::kFloat);
+  sums = like.options().dtype(softmax_sum_type(type));
 
   TORCH_CHECK_TYPE(soft || a.target.scalar_type() == at::kLong, "target has dtype ", a.target.scalar_type(),
                    ", expected int64 (classes) or a floating-point dtype (probabilities)");

@@ -44,6 +44,14 @@ struct SoftmaxParams {
   T* d_logits;         // [R, V], or null
 };
 
+// Multiplies values by a number that is in memory, unless it is 1: a gradient by that of the loss. CUDA only.
+template <class T, class S = math::Sum<T>>
+struct ScaleParams {
+  int64_t count;
+  const S* by;  // [1]
+  T* values;    // [count]
+};
+
 // The loss of logits h W^T + b that are never held all at once. CPU only: on CUDA, products are cuBLAS's.
 // As SoftmaxParams, but for what is said.
 template <class T, class S = math::Sum<T>>

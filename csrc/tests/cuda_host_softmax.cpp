@@ -430,7 +430,31 @@ void test_special(std::vector<float> row, int64_t target, double loss, double d_
 
 }  // namespace
 
+// Multiplies `count` values from `offset` of 16-byte alignment.
+template <class T>
+void test_scale(int64_t count, int64_t offset, double by) {
+  Buffer<T> values(count, offset);
+  for (int64_t i = 0; i < count; ++i) values.data()[i] = rounded<T>(static_cast<double>(i % 13) - 6);
+  const Sum<T> factor = static_cast<Sum<T>>(by);
+  host::declare_buffer(&factor, sizeof(factor));
+  CHECK(launch_scale(ScaleParams<T>{count, &factor, values.data()}, nullptr) == cudaSuccess);
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < count; ++i) wrong += value(values.data()[i]) != by * (static_cast<double>(i % 13) - 6);
+  CHECK(wrong == 0);
+  CHECK(values.margins_untouched());
+}
+
 int main() {
+  for (const double by : {1.0, 0.5, -2.0}) {
+    for (const int64_t count : {0, 1, 33, 20000}) {
+      for (const int64_t offset : {0, 1}) {
+        test_scale<float>(count, offset, by);
+        test_scale<double>(count, offset, by);
+        test_scale<math::BFloat16>(count, offset, by);
+        test_scale<Float16>(count, offset, by);
+      }
+    }
+  }
   test_type<double>();
   test_type<float>();
   test_type<math::BFloat16>();

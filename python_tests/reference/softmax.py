@@ -238,9 +238,9 @@ class CrossEntropy:
 
         self.rows: list[_Row | None] = []
         self.shape, self.denominator = (N, V), 0.0
-        result = CrossEntropyResult(
-            *(np.zeros(N) for _ in range(4)), *(np.full(N, -1) for _ in range(2))
-        )
+        loss, log_probability, logsumexp, entropy = np.zeros((4, N))
+        rank, argmax = np.full((2, N), -1)
+        result = CrossEntropyResult(loss, log_probability, logsumexp, entropy, rank, argmax)
         for n in range(N):
             if not soft and target[n] == self.ignore_index:
                 self.rows.append(None)
@@ -249,10 +249,11 @@ class CrossEntropy:
                 q = target[n]
                 self.denominator += 1.0
             else:
-                require_indices("target", target[n : n + 1], V)
+                t = int(target[n])
+                require_indices("target", np.array([t]), V)
                 q = np.zeros(V)
-                q[target[n]] = 1.0
-                self.denominator += w[target[n]]
+                q[t] = 1.0
+                self.denominator += w[t]
             z, row = self._row(logits[n], q, w)
             self.rows.append(row)
             result.loss[n] = -_sum_of_products(row.a, row.log_p) + self.z_loss * row.lse**2

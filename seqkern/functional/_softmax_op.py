@@ -94,14 +94,22 @@ def gradients_of_numbers(
 
 
 def composite(
-    logits: Tensor, target: Tensor, class_weight: Tensor | None, form: Form
+    logits: Tensor,
+    target: Tensor,
+    class_weight: Tensor | None,
+    form: Form,
+    like: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """:func:`outputs` in plain torch operations, differentiable any number of times."""
+    """:func:`outputs` in plain torch operations, differentiable any number of times.
+
+    Probabilities are taken in the dtype of `like`, by default logits.
+    """
     options = form.options
     dtype = sum_dtype(logits.dtype)
     z, weight = logits.to(dtype), None if class_weight is None else class_weight.to(dtype)
     soft = target.is_floating_point()
-    q = target.to(dtype) if soft else None
+    like = logits if like is None else like
+    q = target.to(like.dtype).to(dtype) if soft else None
     counts = (
         torch.ones_like(z[..., 0], dtype=torch.bool) if soft else target != options.ignore_index
     )
@@ -188,6 +196,11 @@ def _fake_gradient(wanted: bool, like: Tensor | None) -> Tensor:
     return torch.empty(like.shape if wanted else (0,), dtype=like.dtype, device=like.device)
 
 
+@torch.library.register_fake("seqkern::scale_")
+def _(tensor: Tensor, by: Tensor) -> None:
+    return
+
+
 @torch.library.register_fake("seqkern::softmax_loss")
 def _(
     logits: Tensor,
@@ -204,7 +217,7 @@ def _(
     statistics: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    check_devices(logits, "logits", target=target)
+    check_devices(logits, "logits", target=target, **{"class weight": class_weight})
     results = _fake_results(logits, target, reduction, statistics)
     return (*results, _fake_gradient(with_gradient, logits))
 
@@ -246,7 +259,8 @@ def _(
     wanted: list[bool],
     workspace: int,
 ) -> tuple[Tensor, ...]:
-    check_devices(hidden, "hidden", weight=weight, bias=bias, target=target)
+    others = {"target": target, "class weight": class_weight}
+    check_devices(hidden, "hidden", weight=weight, bias=bias, **others)
     results = _fake_results(hidden, target, reduction, statistics)
     return (*results, *_fake_gradients(hidden, weight, wanted))
 

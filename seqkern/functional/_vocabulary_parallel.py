@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from seqkern.functional._autograd import create_graph_requested
+from seqkern.functional._autograd import create_graph_requested, needs_gradient
 from seqkern.functional._softmax_op import (
     LOG_SUM,
     LOSS,
@@ -74,7 +74,7 @@ def cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None, form: Form, shard: VocabularyShard
 ) -> tuple[Any, ...]:
     """As softmax.cross_entropy, with a shard; target and loss are the same on all processes."""
-    form = _form_here(form, shard, logits.shape[-1], "logits")
+    form = _form_here(form, shard, logits.shape[-1], "logits", weight)
     return _without_ranks(_SoftmaxLoss.apply(logits, target, weight, form, shard))
 
 
@@ -89,12 +89,16 @@ def linear_cross_entropy(
     shard: VocabularyShard,
 ) -> tuple[Any, ...]:
     """As softmax.linear_cross_entropy; hidden, too, is the same on all processes."""
-    form = _form_here(form, shard, weight.shape[0], "weight")
+    form = _form_here(form, shard, weight.shape[0], "weight", class_weight)
     arguments = (hidden, weight, bias, target, class_weight, form, workspace, shard)
     return _without_ranks(_LinearSoftmaxLoss.apply(*arguments))
 
 
-def _form_here(form: Form, shard: VocabularyShard, classes: int, name: str) -> Form:
+def _form_here(
+    form: Form, shard: VocabularyShard, classes: int, name: str, class_weight: Tensor | None
+) -> Form:
+    if needs_gradient(class_weight):
+        raise NotImplementedError("class weights have no gradient over a split vocabulary")
     if classes != shard.end - shard.begin:
         raise ValueError(
             f"{name} has {classes} classes, expected {shard.end - shard.begin} as the shard "

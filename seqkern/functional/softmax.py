@@ -203,6 +203,9 @@ def cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the options
     if shard is not None:
         return _result(parallel.cross_entropy(logits, target, weight, form, shard), form)
     if transforms_active() or needs_gradient(weight, target):
+        if not transforms_active():
+            with torch.no_grad():
+                _softmax_loss(logits, target, weight, form, False)  # checks them
         return _result(composite(logits, target, weight, form), form)
     if needs_gradient(logits):
         return _result(_SoftmaxLoss.apply(logits, target, weight, form), form)
@@ -324,16 +327,19 @@ def linear_cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the 
     if shard is not None:
         arguments = (hidden, weight, bias, target, class_weight, form, workspace, shard)
         return _result(parallel.linear_cross_entropy(*arguments), form)
+    tensors = (hidden, weight, bias, target, class_weight)
     if transforms_active() or needs_gradient(class_weight, target):
+        if not transforms_active():
+            with torch.no_grad():
+                _linear_softmax_loss(*tensors, form, [False] * 3, workspace)  # checks them
         with without_autocast(hidden.device.type):
             logits = linear(hidden, weight, bias)
-            return _result(composite(logits, target, class_weight, form), form)
+            return _result(composite(logits, target, class_weight, form, hidden), form)
     if needs_gradient(hidden, weight, bias):
         found = _LinearSoftmaxLoss.apply(
             *distinct((hidden, weight, bias)), target, class_weight, form, workspace
         )
         return _result(found, form)
-    tensors = (hidden, weight, bias, target, class_weight)
     results = _linear_softmax_loss(*tensors, form, [False] * 3, workspace)
     return _result(outputs(results[:4], hidden.shape[:-1], form), form)
 
@@ -387,6 +393,13 @@ def _form(
         raise ValueError(f"reduction is {reduction!r}, expected 'none', 'mean' or 'sum'")
     if softcap is not None and not softcap > 0:
         raise ValueError(f"softcap is {softcap}, expected softcap > 0, or None")
+    if not 0 <= label_smoothing <= 1:
+        expected = "0 <= label_smoothing <= 1"
+        raise ValueError(f"label_smoothing is {label_smoothing}, expected {expected}")
+    if not z_loss >= 0:
+        raise ValueError(f"z_loss is {z_loss}, expected z_loss >= 0")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, expected temperature > 0")
     options = Options(ignore_index, label_smoothing, z_loss, softcap or 0, temperature)
     return Form(options, reduction, nan_if_empty, statistics)
 
@@ -440,10 +453,12 @@ def _scaled(gradients: list[Tensor], by: Tensor) -> list[Tensor]:
     """The gradients times `by`, in place where nothing forbids it."""
     if torch.compiler.is_compiling() or transforms_active():
         return [gradient * by for gradient in gradients]
-    # The usual loss.backward() needs no scaling; only the CPU can look without waiting.
-    if by.device.type == "cpu" and by.dim() == 0 and by.item() == 1:
-        return gradients
-    return [gradient.mul_(by) for gradient in gradients]
+    for gradient in gradients:
+        if by.dim() == 0:  # 1 in the usual loss.backward()
+            _ops.scale_(gradient, by)
+        else:
+            gradient.mul_(by)
+    return gradients
 
 
 class _SoftmaxLoss(torch.autograd.Function):
@@ -519,7 +534,7 @@ class _LinearSoftmaxLoss(torch.autograd.Function):
         none = (None,) * 4
         if create_graph_requested():
             found = composite_gradients(
-                lambda h, w, b: composite(linear(h, w, b), target, class_weight, form)[:4],
+                lambda h, w, b: composite(linear(h, w, b), target, class_weight, form, h)[:4],
                 [hidden, weight, bias],
                 gradients[:4],
             )
