@@ -171,9 +171,10 @@ LinearGradients linear_softmax_loss_backward_cpu(const Tensor& hidden, const Ten
   });
 }
 
-void scale_cpu(Tensor tensor, const Tensor& by) {
+void scale_cpu(const Tensor& tensor, const Tensor& by) {
   check_scale(tensor, by);
-  if (by.item<double>() != 1) at::mul_out(tensor, tensor, by);
+  Tensor scaled = tensor;
+  if (by.item<double>() != 1) at::mul_out(scaled, tensor, by);
 }
 
 }  // namespace
