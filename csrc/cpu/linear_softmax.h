@@ -18,7 +18,7 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 constexpr int64_t kClassesInBlock = 256;
 constexpr int64_t kRowsAtMost = 1024;  // more at a time would not stay in the caches
-constexpr int64_t kFrugalBytes = int64_t{8} << 20;
+constexpr int64_t kFrugalBytes = int64_t{6} << 20;
 
 // The type that products of T are taken in: bfloat16 where the CPU has products of its pairs, else the type of sums.
 #if SEQKERN_BFLOAT16_DOT
@@ -106,10 +106,10 @@ class LinearSoftmax {
                            static_cast<int64_t>(sizeof(RowFactors<S>));
     const int64_t of_block = std::max(block_ * width, H * block_) * factors;  // packed weights
     // Small problems, too, are to need less memory than their logits would take.
-    const int64_t budget = std::min(p_.workspace, std::max(p_.rows * p_.classes * floats / 3, kFrugalBytes));
+    const int64_t budget = std::min(p_.workspace, std::max(p_.rows * p_.classes * floats / 4, kFrugalBytes));
     const int64_t most = std::clamp<int64_t>((budget - shares_ * of_block) / of_row, 1, kRowsAtMost);
     const int64_t chunks = std::max<int64_t>(1, (p_.rows + most - 1) / most);
-    chunk_ = (p_.rows + chunks - 1) / chunks;
+    chunk_ = std::min(most, ((p_.rows + chunks - 1) / chunks + kTileRows - 1) / kTileRows * kTileRows);
     share_size_ = chunk_ * of_share;
   }
 

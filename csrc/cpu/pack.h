@@ -63,18 +63,18 @@ template <class T, class RowOf>
 void pack_rows(const Packed<T>& packed, Range depth, const RowOf& row_of) {
   constexpr int lanes = kLanes<Sum<T>>, step = kPackedRows<T>;
   const int64_t begin = (depth.begin + step - 1) / step * step;
-  for (int64_t p = 0; p < packed.panels(); ++p) {
-    const int64_t width = packed.width(p), column = p * packed.panel;
-    for (int64_t k = begin; k < depth.end; k += step) {
-      const auto* from = row_of(k) + column;
-      const auto* next = step == 2 && k + 1 < packed.depth ? row_of(k + 1) + column : nullptr;
+  for (int64_t k = begin; k < depth.end; k += step) {  // rows outside: they may come from memory, the panels lie in the caches
+    const auto* const from = row_of(k);
+    const auto* const next = step == 2 && k + 1 < packed.depth ? row_of(k + 1) : nullptr;
+    for (int64_t p = 0; p < packed.panels(); ++p) {
+      const int64_t width = packed.width(p), column = p * packed.panel;
       PackedElement<T>* to = packed.at(p, k);
       for (int64_t j = 0; j < width; j += lanes) {
         const int n = static_cast<int>(std::min<int64_t>(lanes, width - j));
         if constexpr (step == 2)
-          store(to + j, make_pairs(load_half(from + j, n), next ? load_half(next + j, n) : Half16{}));
+          store(to + j, make_pairs(load_half(from + column + j, n), next ? load_half(next + column + j, n) : Half16{}));
         else
-          store(to + j, load_sum(from + j, n));
+          store(to + j, load_sum(from + column + j, n));
       }
     }
   }
