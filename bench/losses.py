@@ -165,6 +165,28 @@ def precision_case(n: int, h: int, v: int) -> Case:
     return Case("bfloat16", sizes, make, linear_flops(sizes), peers=("bfloat16", "float32"))
 
 
+def make_tied(peer: str, sizes: Sizes) -> Run:
+    """Make the loss of a weight that is the embedding, too; ``tied`` is seqkern's with tie()."""
+    torch.manual_seed(0)
+    weight = torch.randn(sizes["V"], sizes["H"]).requires_grad_()
+    ids, target = torch.randint(sizes["V"], (2, sizes["N"]))
+
+    def run() -> object:
+        tied = seqkern.functional.tie(weight) if peer == "tied" else (weight, weight)
+        hidden = torch.nn.functional.embedding(ids, tied[0], sparse=peer == "tied").tanh()
+        loss = linear_loss("torch" if peer == "torch" else "seqkern")(hidden, tied[1], target)
+        return torch.autograd.grad(loss, weight)
+
+    return run
+
+
+def tied_case(n: int, h: int, v: int) -> Case:
+    """The loss of a tied weight."""
+    sizes = {"N": n, "H": h, "V": v}
+    peers = ("tied", "seqkern", "torch")
+    return Case("tied", sizes, partial(make_tied, sizes=sizes), linear_flops(sizes), peers)
+
+
 def result_bytes(sizes: Sizes) -> int:
     """Return the size of the linear loss's gradients, which are no extra memory."""
     return 4 * sizes["H"] * (sizes["N"] + sizes["V"])

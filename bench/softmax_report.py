@@ -24,6 +24,7 @@ from losses import (
     logits_case,
     precision_case,
     result_bytes,
+    tied_case,
 )
 from memory import peak_memory
 from tables import table, timing_text
@@ -34,6 +35,7 @@ LINEAR_SIZES = [(700, 100, 10000), (700, 650, 10000), (2048, 512, 50257), (4096,
 # What seqkern's speed is to be, in units of eager torch's and of the best other peer's.
 TARGETS = {"logits": (2.5, 1.2), "linear": (2.0, 1.3)}
 BFLOAT16_TARGET = 1.5
+TIED_SIZES = (700, 128, 200_000)
 MEMORY_TARGET = 1 / 8
 
 
@@ -46,6 +48,12 @@ def best_other(result: Result) -> str:
 def extra_memory(case: Case, peer: str) -> int:
     """Return the peak memory of a run beyond its results, in a process of its own."""
     return max(0, peak_memory(case, peer) - result_bytes(case.sizes))
+
+
+def tied_memory(case: Case, seconds: float) -> Result:
+    """Measure time, and the peak memory in units of the weight's size."""
+    memory = {peer: peak_memory(case, peer) for peer in case.peers}
+    return replace(measure(case, seconds), memory=memory)
 
 
 def with_memory(case: Case, seconds: float) -> Result:
@@ -102,6 +110,17 @@ def precision_table(results: Sequence[Result]) -> list[str]:
     return table([*head, "float32, GFLOP/s"], rows)
 
 
+def tied_table(results: Sequence[Result]) -> list[str]:
+    """Return time, and memory in units of the weight's size."""
+    rows = []
+    for result in results:
+        weight = 4 * result.sizes["V"] * result.sizes["H"]
+        for peer, memory in result.memory.items():
+            time = timing_text(result.times[peer])
+            rows.append([result.name, peer, time, f"{memory / weight:.2f}"])
+    return table(["size", "", "ms", "peak memory / weight"], rows)
+
+
 def markdown(facts: dict[str, Any], results: Sequence[Result], plot: str) -> str:
     """Return the whole page."""
 
@@ -154,6 +173,13 @@ def markdown(facts: dict[str, Any], results: Sequence[Result], plot: str) -> str
             "",
             *group("bfloat16", precision_table),
             "",
+            "## A weight that is the embedding, too",
+            "",
+            "Peak memory of a run, its result included, in units of the weight's size: `tied` is "
+            "seqkern with functional.tie and a sparse embedding.",
+            "",
+            *group("tied", tied_table),
+            "",
         ]
     )
 
@@ -179,10 +205,11 @@ def save_plot(results: Sequence[Result], path: Path) -> None:
             at = [i + width * (index - (len(peers) - 1) / 2) for i in range(len(found))]
             heights = [result.ratio(peer, "seqkern") for result in found]
             bars = axes.bar(at, heights, width, label=peer, color=colors[index])
-            axes.bar_label(bars, fmt="%.1f", fontsize=6)
+            axes.bar_label(bars, fmt="%.1f", fontsize=6, padding=1)
         axes.axhline(1, color="black", linewidth=1)
-        axes.set_xticks(range(len(found)), [result.name for result in found])
+        axes.set_xticks(range(len(found)), [result.name.replace(" ", "\n") for result in found])
         axes.set(title=f"{name}: time of the peer / time of seqkern", yscale="log")
+        axes.margins(y=0.12)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -200,18 +227,19 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     facts = {"command": shlex.join(["python", *sys.argv[:1], *arguments]), **environment()}
-    logits_sizes, linear_sizes = LOGITS_SIZES, LINEAR_SIZES
+    logits_sizes, linear_sizes, tied_sizes = LOGITS_SIZES, LINEAR_SIZES, TIED_SIZES
     if options.quick:
-        logits_sizes, linear_sizes = [(3, 50)], [(1024, 8, 4096)]
+        logits_sizes, linear_sizes, tied_sizes = [(3, 50)], [(1024, 8, 4096)], (16, 64, 100_000)
     cases = [
         *(logits_case(*sizes) for sizes in logits_sizes),
         *(linear_case(*sizes) for sizes in linear_sizes),
         *(precision_case(*sizes) for sizes in linear_sizes),
+        tied_case(*tied_sizes),
     ]
     results = []
     for case in cases:
         if options.only in str(case):
-            how = with_memory if case.group == "linear" else measure
+            how = {"linear": with_memory, "tied": tied_memory}.get(case.group, measure)
             results.append(how(case, options.seconds))
             times = {peer: round(t.median * 1e3, 2) for peer, t in results[-1].times.items()}
             print(f"{case}: {times}", file=sys.stderr, flush=True)

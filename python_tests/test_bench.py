@@ -177,19 +177,21 @@ def test_softmax_report_measures_times_and_memory_and_writes_its_files(tmp_path:
     assert "(softmax-cpu-quick.svg)" in result.stdout
     assert (tmp_path / "softmax-cpu-quick.svg").read_text().count("<svg") == 1
     rows = json.loads((tmp_path / "softmax-cpu-quick.json").read_text())["results"]
-    assert [row["group"] for row in rows] == ["logits", "linear", "bfloat16"]
+    assert [row["group"] for row in rows] == ["logits", "linear", "bfloat16", "tied"]
     for row in rows:
         assert all(timing["median"] > 0 for timing in row["times"].values())
     linear = rows[1]
     assert {"seqkern", "torch", "torch.compile"} <= linear["times"].keys()
     # The logits of these sizes are 16 MiB, of which torch holds several copies.
     assert linear["memory"]["torch"] > 2 * linear["memory"]["seqkern"] > 0
+    assert rows[3]["memory"]["seqkern"] > 1.5 * rows[3]["memory"]["tied"]
 
 
 def test_peers_of_the_losses_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCH))
     losses = importlib.import_module("losses")
-    for case in (losses.logits_case(40, 100), losses.linear_case(40, 8, 100)):
+    sizes = (40, 8, 100)
+    for case in (losses.logits_case(40, 100), losses.linear_case(*sizes), losses.tied_case(*sizes)):
         peers = [peer for peer in case.peers if peer not in ("seqkern", losses.COMPILED)]
         found = case.make("seqkern")()
         for peer in peers:

@@ -105,3 +105,20 @@ def test_backends_agree(model_class: type[Rnnlm]) -> None:
         reference = exact.numpy()
         bound = max(2 * error(found["torch"][key], reference), 8 * np.finfo(np.float32).eps)
         assert error(found["ours"][key], reference) <= bound, key
+
+
+@pytest.mark.parametrize("backend", ["seqkern", "torch"])
+def test_loss_is_that_of_the_logits_over_the_targets_that_count(backend: str) -> None:
+    model = Rnnlm(50, 8, 8, tied=True, backend=backend)
+    tokens, targets = torch.randint(50, (2, 5, 3))
+    targets[1:3, 2] = -1
+    logits, (h, _) = model(tokens)
+    plain = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=-1
+    )
+    loss, (again, _) = model(tokens, None, targets)
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(again, h)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(plain, parameters)
+    torch.testing.assert_close(torch.autograd.grad(loss, parameters), expected)

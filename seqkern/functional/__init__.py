@@ -10,6 +10,7 @@ from seqkern.functional.softmax import (
     linear_cross_entropy,
     time_softmax_loss,
 )
+from seqkern.functional.tied import tie
 
 __all__ = [
     "Candidates",
@@ -24,5 +25,6 @@ __all__ = [
     "recurrent",
     "rnn",
     "sampled_softmax_loss",
+    "tie",
     "time_softmax_loss",
 ]

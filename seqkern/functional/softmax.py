@@ -297,9 +297,8 @@ def linear_cross_entropy(  # type: ignore[misc]  # the overloads abbreviate the 
 
     Under torch.autocast, hidden, weight and bias are cast as torch.nn.functional.linear's are.
 
-    A weight that is tied to an embedding gets the sum of both gradients. With
-    torch.nn.Embedding(sparse=True), autograd adds the embedding's rows into this function's
-    gradient in place, and there is no second (V, H) gradient.
+    A weight that is tied to an embedding gets the sum of both gradients; with
+    :func:`seqkern.functional.tie` there is no second (V, H) gradient on the way.
 
     Examples
     --------
