@@ -18,7 +18,7 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 constexpr int64_t kClassesInBlock = 256;
 constexpr int64_t kRowsAtMost = 1024;  // more at a time would not stay in the caches
-constexpr int64_t kFrugalBytes = int64_t{6} << 20;
+constexpr int64_t kFrugalBytes = int64_t{5} << 20;
 
 // The type that products of T are taken in: bfloat16 where the CPU has products of its pairs, else the type of sums.
 #if SEQKERN_BFLOAT16_DOT
@@ -95,19 +95,22 @@ class LinearSoftmax {
     keeps_ = !p_.d_numbers && (gradient_ || p_.statistics);
     shares_ = std::max(1, p_.threads);
     const int64_t H = p_.features, width = round_to_lanes<S>(H), vectors = round_to_lanes<S>(p_.classes) / kLanes<S>;
-    const int64_t largest = (vectors + shares_ - 1) / shares_ * kLanes<S>,
-                  blocks = (largest + kClassesInBlock - 1) / kClassesInBlock;
+    const int64_t floats = static_cast<int64_t>(sizeof(S)), factors = static_cast<int64_t>(sizeof(F));
+    // Blocks whose packed weights take at most a quarter of the working memory, of all threads together.
+    const int64_t of_vector = std::max<int64_t>(1, width) * kLanes<S> * factors;
+    const int64_t block =
+        std::clamp<int64_t>(p_.workspace / 4 / (shares_ * of_vector), 1, kClassesInBlock / kLanes<S>) * kLanes<S>;
+    const int64_t largest = (vectors + shares_ - 1) / shares_ * kLanes<S>, blocks = (largest + block - 1) / block;
     block_ = (largest / kLanes<S> + blocks - 1) / blocks * kLanes<S>;
     const int64_t of_share = keeps_ ? blocks * block_ : block_;  // logits of a row
-    const int64_t floats = static_cast<int64_t>(sizeof(S)), factors = static_cast<int64_t>(sizeof(F));
     const int64_t of_row = shares_ * of_share * floats + (p_.d_hidden ? shares_ * H * floats : 0) +
                            (gradient_ && !kInPlace ? shares_ * block_ * factors : 0) + (kConverts ? H * factors : 0) +
                            (p_.d_weight ? width * factors : 0) + shares_ * static_cast<int64_t>(sizeof(Sums)) +
                            static_cast<int64_t>(sizeof(RowFactors<S>));
-    const int64_t of_block = std::max(block_ * width, H * block_) * factors;  // packed weights
     // Small problems, too, are to need less memory than their logits would take.
-    const int64_t budget = std::min(p_.workspace, std::max(p_.rows * p_.classes * floats / 4, kFrugalBytes));
-    const int64_t most = std::clamp<int64_t>((budget - shares_ * of_block) / of_row, 1, kRowsAtMost);
+    const int64_t frugal = std::max(p_.rows * p_.classes * floats / 4, kFrugalBytes);
+    const int64_t left = p_.workspace - shares_ * block_ / kLanes<S> * of_vector;
+    const int64_t most = std::clamp<int64_t>(std::min(left, frugal) / of_row, 1, kRowsAtMost);
     const int64_t chunks = std::max<int64_t>(1, (p_.rows + most - 1) / most);
     chunk_ = std::min(most, ((p_.rows + chunks - 1) / chunks + kTileRows - 1) / kTileRows * kTileRows);
     share_size_ = chunk_ * of_share;
