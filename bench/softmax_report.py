@@ -146,6 +146,9 @@ def markdown(facts: dict[str, Any], results: Sequence[Result], plot: str) -> str
             )
             + f"; bfloat16: {BFLOAT16_TARGET:g} times float32; extra memory: 1/8 of torch's",
             "",
+            "What bounds them, and how much of torch's time is page faults: "
+            "[softmax-cpu-tried.md](softmax-cpu-tried.md).",
+            "",
             f"![Speed over the peers, by size]({plot})",
             "",
             "## The loss of logits",

@@ -1,4 +1,4 @@
-"""A training step of a language model: seqkern's layers beside torch.nn.LSTM and cross_entropy.
+"""A training step of a language model: seqkern's layers and loss beside torch.
 
 Embedding, one LSTM layer, a linear layer to the vocabulary, the loss; forward, backward, SGD.
 """
@@ -10,16 +10,16 @@ import torch
 from case import PEERS, Case, Run
 from torch import Tensor
 
+import seqkern.functional
 import seqkern.nn
 
 STEPS, BATCH, SIZE, VOCABULARY = 35, 20, 100, 10000
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return torch's loss for logits (T, N, V) and target (T, N)."""
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), target.flatten(), ignore_index=-1
-    )
+def cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor) -> Tensor:
+    """Return torch's loss of a linear layer, for hidden states (T, N, H) and target (T, N)."""
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
 
 
 def make(peer: str) -> Run:
@@ -28,14 +28,16 @@ def make(peer: str) -> Run:
     lstm = {"seqkern": seqkern.nn.LSTM, "torch": torch.nn.LSTM}[peer](SIZE, SIZE)
     embedding = torch.nn.Embedding(VOCABULARY, SIZE)
     linear = torch.nn.Linear(SIZE, VOCABULARY)
-    loss_function = seqkern.nn.TimeSoftmaxLoss() if peer == "seqkern" else cross_entropy
+    ours = seqkern.functional.linear_cross_entropy
+    loss_function = ours if peer == "seqkern" else cross_entropy
     model = torch.nn.ModuleList([lstm, embedding, linear])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     tokens, target = torch.randint(VOCABULARY, (2, STEPS, BATCH))
 
     def step() -> object:
         optimizer.zero_grad()
-        loss = loss_function(linear(lstm(embedding(tokens))[0]), target)
+        hidden, _ = lstm(embedding(tokens))
+        loss = loss_function(hidden, linear.weight, target, linear.bias)
         loss.backward()
         optimizer.step()
         return loss
