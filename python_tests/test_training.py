@@ -359,14 +359,16 @@ def test_foreign_and_missing_checkpoints_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("function", ["save", "os.fsync", "os.replace"])
+@pytest.mark.parametrize(
+    "function", ["training.checkpoint.save", "data.files.os.fsync", "data.files.os.replace"]
+)
 def test_failed_write_leaves_the_old_checkpoint(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(f"seqkern.training.checkpoint.{function}", fail)
+    monkeypatch.setattr(f"seqkern.{function}", fail)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(checkpoint, {"a": torch.zeros(1)}, {"epoch": 4})
     assert load_checkpoint(checkpoint)[1] == {"epoch": 3}

@@ -8,7 +8,6 @@ is unpickled.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from seqkern.data.files import replacing
 
 TRAINING = "training/"
 _KEY = "seqkern"
@@ -51,20 +52,10 @@ def save_checkpoint(
     >>> load_checkpoint(path)
     ({'weight': tensor([1., 1.])}, {'epoch': 3})
     """
-    path = Path(path)
     host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {_KEY: json.dumps({"meta": dict(meta), "crc32": _checksum(host)})}
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(save(host, header))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the renaming, too, is on the disk
-    finally:
-        os.close(folder)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(host, header))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
