@@ -15,13 +15,14 @@ namespace seqkern::cpu {
 namespace {
 
 constexpr int64_t kDrawsAtOnce = 128;
+constexpr int64_t kWholeBucket = int64_t{1} << 32;
 
 void prefetch(const math::AliasBucket* buckets, int64_t classes, uint64_t random) {
   __builtin_prefetch(buckets + math::multiply_high(random, static_cast<uint64_t>(classes)));
 }
 
-// Weights as whole numbers with the sum V 2^32. What rounding takes from one, the next gets.
-void quantize(const double* weights, int64_t classes, int64_t* units) {
+// Weights as whole numbers of the sum `all`. What rounding takes from one, the next gets.
+void quantize(const double* weights, int64_t classes, int64_t all, int64_t* units) {
   double sum = 0, lost = 0;  // Kahan's sum
   int64_t positive = 0, largest = 0;
   for (int64_t v = 0; v < classes; ++v) {
@@ -31,7 +32,6 @@ void quantize(const double* weights, int64_t classes, int64_t* units) {
     positive += weights[v] > 0;
     if (weights[v] > weights[largest]) largest = v;
   }
-  const int64_t all = classes * math::kWholeBucket;
   const double scale = static_cast<double>(all - positive) / sum;
   int64_t left = all;
   double carry = 0;
@@ -43,7 +43,7 @@ void quantize(const double* weights, int64_t classes, int64_t* units) {
     units[v] = there ? whole + 1 : 0;
     left -= units[v];
   }
-  units[largest] += left;  // of rounding errors: some units of at least 2^32
+  units[largest] += left;  // rounding errors, a tiny part of it
 }
 
 }  // namespace
@@ -52,20 +52,20 @@ void quantize(const double* weights, int64_t classes, int64_t* units) {
 // once, and a class behind the current one that is no longer large is the next to be filled.
 void make_alias_table(const double* weights, int64_t classes, math::AliasBucket* buckets, int64_t* cumulative) {
   int64_t* const units = cumulative;
-  quantize(weights, classes, units);
+  quantize(weights, classes, classes * kWholeBucket, units);
   for (int64_t v = 0; v < classes; ++v) buckets[v] = {0, static_cast<int32_t>(v)};
   int64_t large = 0;
   for (int64_t v = 0; v < classes; ++v) {
     int64_t small = v;
-    while (units[small] < math::kWholeBucket) {
-      while (units[large] < math::kWholeBucket) ++large;
+    while (units[small] < kWholeBucket) {
+      while (units[large] < kWholeBucket) ++large;
       buckets[small] = {static_cast<uint32_t>(units[small]), static_cast<int32_t>(large)};
-      units[large] -= math::kWholeBucket - units[small];
+      units[large] -= kWholeBucket - units[small];
       if (large > v) break;
       small = large;
     }
   }
-  quantize(weights, classes, units);
+  quantize(weights, classes, int64_t{1} << 62, cumulative);
   for (int64_t v = 1; v < classes; ++v) cumulative[v] += cumulative[v - 1];
 }
 

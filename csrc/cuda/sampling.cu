@@ -10,7 +10,7 @@ namespace {
 constexpr int kThreads = 128;
 
 // A thread draws the two classes of one counter.
-SEQKERN_KERNEL(kThreads)
+SEQKERN_KERNEL(kThreads, 8)
 draw_alias(AliasDrawsParams p) {
   const uint64_t seed = *p.seed;
   const int64_t pairs = (p.count + 1) / 2;
@@ -22,7 +22,7 @@ draw_alias(AliasDrawsParams p) {
 }
 
 // A thread draws a row.
-SEQKERN_KERNEL(kThreads)
+SEQKERN_KERNEL(kThreads, 8)
 draw_distinct(DistinctDrawsParams p) {
   const uint64_t seed = *p.seed;
   const math::WeightLine line{p.cumulative, p.classes};

@@ -11,7 +11,6 @@
 namespace seqkern::math {
 
 constexpr int64_t kSearchedCount = 32;  // so many classes are compared one by one; more are in a hash table
-constexpr int64_t kWholeBucket = int64_t{1} << 32;
 
 // A power of two, at least twice the number of entries.
 SEQKERN_HD int64_t hash_slots(int64_t count) {
@@ -68,7 +67,8 @@ SEQKERN_HD void sort_ascending(const Strided& values, int64_t count) {
   }
 }
 
-// Weights of classes side by side on a line: class v begins where class v - 1 ends, at cumulative[v - 1].
+// Weights of classes side by side on a line: class v begins where class v - 1 ends, at cumulative[v - 1]. They are much finer
+// than shares of buckets, as what is left to draw may be a tiny part of all.
 struct WeightLine {
   const int64_t* cumulative;  // [V]
   int64_t classes;

@@ -23,7 +23,7 @@ struct AliasDrawsParams {
 // Rows of draws without replacement. A row is drawn by math::draw_distinct.
 struct DistinctDrawsParams {
   const math::AliasBucket* buckets;  // [V]
-  const int64_t* cumulative;         // [V]: sums of the classes' weights, in 2^-32 of a bucket; the last is V 2^32
+  const int64_t* cumulative;         // [V]: sums of the classes' weights, of which all together are 2^62
   int64_t classes;                   // V > 0
   const uint64_t* seed;              // [1]
   int64_t rows;                      // R

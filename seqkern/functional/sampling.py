@@ -20,7 +20,7 @@ class AliasTable(NamedTuple):
         (V, 2) int32, a row a bucket: which part of it is its own class's, in 2^-32 (bits of an
         unsigned integer), and whose the rest is.
     cumulative
-        (V,) int64: cumulative sums of the classes' weights, in 2^-32 of a bucket.
+        (V,) int64: cumulative sums of the classes' weights, which together are 2^62.
     """
 
     table: Tensor
@@ -55,14 +55,14 @@ def alias_table(weights: Tensor) -> AliasTable:
     -----
     Walker's alias method: V buckets of equal probability, each divided between its own class and
     one other (Vose 1991, "A linear algorithm for generating random numbers with a given
-    distribution"). Weights are rounded to whole numbers of sum V 2^32, and the table is exact for
-    these: a probability is off by less than 2^-31 / V, and a positive one stays positive.
+    distribution"). Weights are rounded to whole numbers, of sum V 2^32 in the table, which is exact
+    for these: a probability is off by less than 2^-31 / V, and a positive one stays positive.
 
     Examples
     --------
     >>> import torch
     >>> from seqkern.functional.sampling import alias_table
-    >>> alias_table(torch.tensor([1.0, 0.0, 3.0])).cumulative / (3 * 2**32)
+    >>> alias_table(torch.tensor([1.0, 0.0, 3.0])).cumulative / 2**62
     tensor([0.2500, 0.2500, 1.0000])
     """
     if not weights.is_floating_point():
