@@ -145,6 +145,15 @@ def test_word_of_many_chunks(folder: Path) -> None:
     path.unlink()
 
 
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 8192])
+def test_file_that_ends_where_a_page_ends(folder: Path, size: int) -> None:
+    text = ("word " * size)[: size - 3] + "end"
+    path, sentences = write(folder, text), sentences_of(text)
+    counts = count_words(path)
+    assert pairs(counts) == plain_counts(sentences)
+    assert encode_words(path, counts.words).ids.tolist() == plain_ids(sentences, counts.words)
+
+
 def test_words_of_no_file_are_left_out(folder: Path) -> None:
     path = write(folder, "a b\nb\n")
     encoded = encode_words(path, ["", "a b", "\ud800", "b", "c"])

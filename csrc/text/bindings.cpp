@@ -8,8 +8,10 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
+#include "text/cooccurrence.h"
 #include "text/corpus.h"
 
 namespace py = pybind11;
@@ -65,11 +67,36 @@ void fill(const Encoder& encoder, Ids& ids, int threads) {
   encoder.fill(data, threads, poll);
 }
 
+// A vector's elements as an array, without a copy.
+template <class T>
+py::array_t<T> to_array(std::vector<T>&& elements) {
+  auto owned = std::make_unique<std::vector<T>>(std::move(elements));
+  std::vector<T>* vector = owned.get();
+  const py::capsule owner(owned.release(), [](void* freed) { delete static_cast<std::vector<T>*>(freed); });
+  return py::array_t<T>(static_cast<py::ssize_t>(vector->size()), vector->data(), owner);
+}
+
+template <class Value>
+py::tuple count_neighbours(const Ids& ids, int32_t vocab_size, const std::vector<Value>& weights, int threads) {
+  const int32_t* data = ids.data();
+  const int64_t length = ids.size();
+  SparseRows<Value> rows;
+  {
+    const py::gil_scoped_release released;
+    rows = cooccurrence(data, length, vocab_size, weights, threads, poll);
+  }
+  return py::make_tuple(to_array(std::move(rows.row_begin)), to_array(std::move(rows.columns)), to_array(std::move(rows.values)));
+}
+
 }  // namespace
 
 void bind(py::module_& module) {
   py::module_ text = module.def_submodule("text", "Words of text files, as seqkern.data.words has them.");
   text.def("count_words", &count, py::arg("path"), py::arg("max_vocab"), py::arg("strict"), py::arg("threads"));
+  text.def("cooccurrence", &count_neighbours<int64_t>, py::arg("ids").noconvert(), py::arg("vocab_size"), py::arg("weights"),
+           py::arg("threads"));
+  text.def("weighted_cooccurrence", &count_neighbours<double>, py::arg("ids").noconvert(), py::arg("vocab_size"),
+           py::arg("weights"), py::arg("threads"));
   py::class_<Encoder>(text, "Encoder")
       .def(py::init(&make_encoder), py::arg("path"), py::arg("words"), py::arg("ids").noconvert(), py::arg("strict"),
            py::arg("threads"))
