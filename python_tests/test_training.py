@@ -360,7 +360,7 @@ def test_foreign_and_missing_checkpoints_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", ["training.checkpoint.save", "data.files.os.fsync", "data.files.os.replace"]
+    "function", ["data.checkpoint.save", "data.files.os.fsync", "data.files.os.replace"]
 )
 def test_failed_write_leaves_the_old_checkpoint(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, function: str

@@ -27,3 +27,11 @@ Isa select_isa(const std::string& request, Isa best);
 Isa current_isa();
 
 }  // namespace seqkern::cpu
+
+// Of an object or a function that the namespaces avx512, avx2 and portable each have, that of the set in use.
+#if defined(__x86_64__)
+#define SEQKERN_SELECT(name) \
+  (current_isa() >= Isa::avx512 ? avx512::name : current_isa() == Isa::avx2 ? avx2::name : portable::name)
+#else
+#define SEQKERN_SELECT(name) portable::name
+#endif

@@ -10,7 +10,6 @@ namespace seqkern::cpu {
   extern const KernelTable<double> double_table;           \
   extern const KernelTable<math::BFloat16> bfloat16_table; \
   extern const KernelTable<math::Float16> float16_table;   \
-  void train_word_vectors(const WordVectorsParams&);       \
   }
 
 SEQKERN_DECLARE_TABLES(portable)
@@ -20,10 +19,6 @@ SEQKERN_DECLARE_TABLES(avx512)
 namespace avx512_bf16 {
 extern const KernelTable<math::BFloat16> bfloat16_table;
 }
-#define SEQKERN_SELECT(table) \
-  (current_isa() >= Isa::avx512 ? avx512::table : current_isa() == Isa::avx2 ? avx2::table : portable::table)
-#else
-#define SEQKERN_SELECT(table) portable::table
 #endif
 
 template <>
@@ -48,7 +43,5 @@ template <>
 const KernelTable<math::Float16>& kernels<math::Float16>() {
   return SEQKERN_SELECT(float16_table);
 }
-
-void train_word_vectors(const WordVectorsParams& p) { SEQKERN_SELECT(train_word_vectors)(p); }
 
 }  // namespace seqkern::cpu

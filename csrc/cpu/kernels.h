@@ -8,7 +8,6 @@
 #include "params/columns.h"
 #include "params/recurrent.h"
 #include "params/softmax.h"
-#include "params/word_vectors.h"
 
 namespace seqkern::cpu {
 
@@ -31,7 +30,5 @@ struct KernelTable {
 
 template <class T>
 const KernelTable<T>& kernels();
-
-void train_word_vectors(const WordVectorsParams&);
 
 }  // namespace seqkern::cpu

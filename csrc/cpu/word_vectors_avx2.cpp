@@ -7,5 +7,5 @@
 #pragma GCC target("avx2,fma")
 #define SEQKERN_ISA avx2
 #define SEQKERN_VECTOR_BYTES 32
-#include "cpu/word_vectors.h"
+#include "cpu/word_vectors_trainer.h"
 #endif

@@ -7,5 +7,5 @@
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
 #define SEQKERN_ISA avx512
 #define SEQKERN_VECTOR_BYTES 64
-#include "cpu/word_vectors.h"
+#include "cpu/word_vectors_trainer.h"
 #endif

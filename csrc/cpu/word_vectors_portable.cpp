@@ -5,4 +5,4 @@
 
 #define SEQKERN_ISA portable
 #define SEQKERN_VECTOR_BYTES 16
-#include "cpu/word_vectors.h"
+#include "cpu/word_vectors_trainer.h"

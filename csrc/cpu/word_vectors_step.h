@@ -96,4 +96,18 @@ SEQKERN_INLINE void change_rows(const float* h, float* const* rows, const float*
   }
 }
 
+// to = sum_r g_r row_r.
+inline void sum_rows(float* const* rows, const float* g, int64_t count, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += kLanes<float>) {
+    Float sum{};
+    for (int64_t r = 0; r < count; ++r) sum += g[r] * load(rows[r] + i);
+    store(to + i, sum);
+  }
+}
+
+// to += factor x.
+inline void add_scaled(const float* x, float factor, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += kLanes<float>) store(to + i, load(to + i) + factor * load(x + i));
+}
+
 }  // namespace seqkern::cpu::SEQKERN_ISA

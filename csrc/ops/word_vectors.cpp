@@ -1,10 +1,11 @@
 // Training of word vectors: schema, and the CPU implementation. Who calls it is seqkern/vectors/word2vec.py.
 #include "ops/word_vectors.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "cpu/kernels.h"
+#include "cpu/word_vectors.h"
 
 namespace seqkern::ops {
 
@@ -38,7 +39,7 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
                             const OptionalTensor& subword_offsets, int64_t most_subwords, int64_t negatives, bool shared,
                             const OptionalTensor& noise, const OptionalTensor& path, const OptionalTensor& path_labels,
                             const OptionalTensor& path_offsets, int64_t most_nodes, double rate, double rate_step, int64_t seed,
-                            int64_t epoch) {
+                            int64_t epoch, int64_t workers, bool deterministic) {
   WordVectorsParams p = word_vectors_params(input, output, totals, ids, begin, end, vector_size, cbow, window, shrink_windows,
                                             mean, exact, keep, subwords, subword_offsets, most_subwords, negatives, shared, noise,
                                             path, path_labels, path_offsets, most_nodes, rate, rate_step, seed, epoch);
@@ -55,7 +56,9 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
                       path->sizes(), " as path has");
     check_lists(p.path, *path, p.path_offsets, p.vocabulary, output.size(0), most_nodes, "path", "path_offsets");
   }
-  p.threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  TORCH_CHECK_VALUE(workers >= 0 && workers <= 4096, "workers is ", workers, ", expected 0 to 4096");
+  p.threads = at::in_parallel_region() ? 1 : workers ? static_cast<int>(workers) : at::get_num_threads();
+  p.deterministic = deterministic || at::globalContext().deterministicAlgorithms();
   cpu::train_word_vectors(p);
 }
 
@@ -68,7 +71,8 @@ TORCH_LIBRARY_FRAGMENT(seqkern, m) {
       "bool cbow, int window, bool shrink_windows, bool mean, bool exact, Tensor? keep=None, Tensor? subwords=None, Tensor? "
       "subword_offsets=None, int most_subwords=1, int negatives=0, bool shared=False, Tensor? noise=None, Tensor? path=None, "
       "Tensor? "
-      "path_labels=None, Tensor? path_offsets=None, int most_nodes=0, float rate, float rate_step, int seed, int epoch) -> ()",
+      "path_labels=None, Tensor? path_offsets=None, int most_nodes=0, float rate, float rate_step, int seed, int epoch, int "
+      "workers=0, bool deterministic=False) -> ()",
       {at::Tag::pt2_compliant_tag});
 }
 

@@ -58,8 +58,9 @@ struct WordVectorsParams {
   double rate, rate_step;
   uint64_t seed;
   uint32_t epoch;
-  int threads;     // CPU only. More than one write the same rows without locks (Recht, Re, Wright and Niu, "Hogwild!", 2011)
-  double* totals;  // [3], added to: the loss, the examples, the words that stayed in the text
+  bool deterministic;  // CPU only: the same result for every number of threads
+  int threads;         // CPU only. More than one write the same rows without locks (Recht, Re, Wright and Niu, "Hogwild!", 2011)
+  double* totals;      // [3], added to: the loss, the examples, the words that stayed in the text
 };
 
 }  // namespace seqkern

@@ -1,7 +1,7 @@
 """Training, checkpoints, evaluation and generation of language models."""
 
+from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.training.book import load_book_arrays, rnnlm_from_book
-from seqkern.training.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.training.config import PRESETS, RunConfig
 from seqkern.training.evaluation import evaluate, perplexity
 from seqkern.training.generation import generate

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from seqkern.data import Vocabulary
+from seqkern.data.checkpoint import load_checkpoint
 from seqkern.models import MODELS, Rnnlm
-from seqkern.training.checkpoint import load_checkpoint, load_model_tensors
+from seqkern.training.checkpoint import load_model_tensors
 from seqkern.training.config import RunConfig
 
 CONFIG, VOCABULARY, LOG = "config.json", "vocab.json", "log.jsonl"

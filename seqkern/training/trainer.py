@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from seqkern.data import Batches, RandomBatches, SequentialBatches, evaluation_blocks
+from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.models import Rnnlm, State
 from seqkern.training.checkpoint import (
     TRAINING,
-    load_checkpoint,
     load_model_tensors,
     model_tensors,
-    save_checkpoint,
 )
 from seqkern.training.config import RunConfig
 from seqkern.training.evaluation import evaluate, perplexity
