@@ -113,14 +113,15 @@ def markdown(facts: dict[str, Any], results: Sequence[Result]) -> str:
             *group(DISTINCT, by_draws),
             "",
             "Beside torch.multinomial without replacement, which takes a row of weights for each "
-            "target (made before the time is taken), so that R is small:",
+            "target (made before the time is taken), so that R is small. Few rows take "
+            "microseconds, but after torch's run nothing of theirs is in the caches:",
             "",
             *group(DISTINCT, by_rows, beside_torch=True),
             "",
             f"Where all classes but the first share {SKEW:g} of the weight, so that rejection "
             "finds next to nothing, and what is missing is drawn by inversion:",
             "",
-            *group(HARD, by_draws),
+            *group(HARD, by_rows),
             "",
             "## The construction of a sampler",
             "",

@@ -53,7 +53,7 @@ def distinct_row(table: AliasTable, seed: int, row: int, target: int, count: int
             attempt += 1
 
     random, found = randoms(), []
-    for _ in range(4 * count + 16):
+    for _ in range(2 * count + 16):
         if len(found) < count:
             drawn = class_of(buckets, next(random))
             if drawn != target and drawn not in found:

@@ -121,6 +121,18 @@ def test_distinct_draws_are_those_of_the_oracle(
     assert found.tolist() == expected
 
 
+@pytest.mark.parametrize("power", [0, 1, 6])
+@pytest.mark.parametrize("count", [31, 32, 33, 49, 50, 399])
+def test_many_distinct_draws_are_those_of_the_oracle(count: int, power: int) -> None:
+    """Counts around those at which the kernels keep what is taken in another form."""
+    table, targets = alias_table(cases.zipf(400) ** power), [0, 399, -1]
+    found = ops.sample_distinct(*table, torch.tensor(targets), torch.tensor([12]), count)
+    expected = [
+        cases.distinct_row(table, 12, row, target, count) for row, target in enumerate(targets)
+    ]
+    assert found.tolist() == expected
+
+
 def test_draws_do_not_depend_on_the_number_of_threads() -> None:
     sampler, target = UnigramSampler(range(1, 1000)), torch.arange(9990) % 999
     for distinct in (True, False):
@@ -219,7 +231,7 @@ def test_distinct_negatives_are_draws_without_replacement(
 
 @pytest.mark.parametrize("power", [0, 1.0, 3])
 def test_all_but_one_are_drawn_without_replacement(power: float) -> None:
-    """Many: by a hash table, then by inversion. A race of exponentials says which is the last."""
+    """By rejection, then by inversion. A race of exponentials says which is the last."""
     classes, rows = 36, ROWS // 20
     weights = torch.linspace(1, 3, classes, dtype=torch.float64) ** power
     drawn = sample_distinct(alias_table(weights), torch.zeros(rows).long(), classes - 2)

@@ -91,12 +91,12 @@ void draw_alias(const AliasDrawsParams& p) {
 }
 
 void draw_distinct(const DistinctDrawsParams& p) {
-  const math::WeightLine line{p.cumulative, p.classes};
+  const math::Weights weights{p.buckets, {p.cumulative, p.classes}};
   const int64_t rows_at_once = std::max<int64_t>(1, kDrawsAtOnce / std::max<int64_t>(p.count, 1));
   const int64_t ahead = std::min(p.count, kDrawsAtOnce);  // draws of a row whose buckets are prefetched
   parallel(p.threads, [&](const Worker& worker) {
     const uint64_t seed = *p.seed;
-    const Buffer<int32_t> workspace(math::distinct_workspace(p.count));
+    const Buffer<int64_t> workspace(math::distinct_workspace(p.count, p.classes));
     const Range rows = worker.part_of(p.rows);
     for (int64_t first = rows.begin; first < rows.end; first += rows_at_once) {
       const int64_t end = std::min(first + rows_at_once, rows.end);
@@ -107,7 +107,7 @@ void draw_distinct(const DistinctDrawsParams& p) {
         }
       }
       for (int64_t row = first; row < end; ++row)
-        math::draw_distinct(p.buckets, line, seed, row, p.target[row], p.count, p.ids + row * p.count, {workspace.get(), 1});
+        math::draw_distinct(weights, seed, row, p.target[row], p.count, p.ids + row * p.count, {workspace.get(), 1});
     }
   });
 }

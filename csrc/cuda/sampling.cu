@@ -25,9 +25,9 @@ draw_alias(AliasDrawsParams p) {
 SEQKERN_KERNEL(kThreads, 8)
 draw_distinct(DistinctDrawsParams p) {
   const uint64_t seed = *p.seed;
-  const math::WeightLine line{p.cumulative, p.classes};
+  const math::Weights weights{p.buckets, {p.cumulative, p.classes}};
   for (int64_t row = block_index() * block_size() + thread_index(); row < p.rows; row += block_count() * block_size())
-    math::draw_distinct(p.buckets, line, seed, row, p.target[row], p.count, p.ids + row * p.count, {p.workspace + row, p.rows});
+    math::draw_distinct(weights, seed, row, p.target[row], p.count, p.ids + row * p.count, {p.workspace + row, p.rows});
 }
 
 Launch for_each(int64_t items, cudaStream_t stream) { return {{(items + kThreads - 1) / kThreads, 1}, kThreads, stream}; }

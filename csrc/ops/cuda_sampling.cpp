@@ -36,7 +36,7 @@ Tensor sample_distinct_cuda(const Tensor& table, const Tensor& cumulative, const
   const int64_t rows = target.size(0);
   const Tensor buckets = table.contiguous(), sums = cumulative.contiguous(), excluded = target.contiguous();
   const Tensor ids = at::empty({rows, count}, seed.options());
-  const Tensor workspace = at::empty({math::distinct_workspace(count), rows}, table.options());
+  const Tensor workspace = at::empty({math::distinct_workspace(count, table.size(0)), rows}, seed.options());
   DistinctDrawsParams p{};
   p.buckets = input_pointer<math::AliasBucket>(buckets);
   p.cumulative = input_pointer<int64_t>(sums);
@@ -46,7 +46,7 @@ Tensor sample_distinct_cuda(const Tensor& table, const Tensor& cumulative, const
   p.count = count;
   p.target = input_pointer<int64_t>(excluded);
   p.ids = output_pointer<int64_t>(ids);
-  p.workspace = output_pointer<int32_t>(workspace);
+  p.workspace = output_pointer<int64_t>(workspace);
   C10_CUDA_CHECK(cuda::launch_draw_distinct(p, scope.stream()));
   return ids;
 }

@@ -30,7 +30,7 @@ struct DistinctDrawsParams {
   int64_t count;                     // K >= 0
   const int64_t* target;             // [R]: never drawn in its row; what is no class excludes nothing
   int64_t* ids;                      // [R, K], overwritten; -1 where no class is left
-  int32_t* workspace;                // [math::distinct_workspace(K), R], CUDA only
+  int64_t* workspace;                // [math::distinct_workspace(K, V), R], CUDA only
   int threads;                       // CPU only
 };
 

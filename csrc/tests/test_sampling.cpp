@@ -73,7 +73,7 @@ void test_tables() {
   CHECK(is_exact(mixed));
 }
 
-// Counts on both sides of where a hash table and exact draws begin.
+// Counts on both sides of where a bit a class begins.
 void test_all_other_classes_are_drawn_once() {
   for (const int64_t classes : {2, 3, 33, 34, 35, 200}) {
     for (const double power : {0.0, 1.0, 8.0}) {
@@ -106,8 +106,8 @@ void test_threads_do_not_matter() {
 
 void test_sort() {
   for (int64_t count = 0; count < 60; ++count) {
-    std::vector<int32_t> values;
-    for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<int32_t>(i * 37 % 61));
+    std::vector<int64_t> values;
+    for (int64_t i = 0; i < count; ++i) values.push_back(i * 37 % 61);
     math::sort_ascending({values.data(), 1}, count);
     CHECK(std::is_sorted(values.begin(), values.end()));
   }

@@ -151,11 +151,12 @@ def sample_distinct(
 
     Notes
     -----
-    A row is drawn one by one without replacement: each draw is of the classes that are neither the
-    target nor drawn before, by their weights. The first 4 K + 16 attempts are draws from all
-    classes, of which repetitions and the target are rejected, which takes O(K) on average; what
-    is missing then is drawn by inversion of the remaining classes' cumulative sums, in O(K + log V)
-    each. Random numbers as in :func:`sample`: a row depends on the seed and its number alone.
+    A row is drawn one by one without replacement: each draw is of the classes that are neither
+    the target nor drawn before, by their weights. The first 2 K + 16 attempts are draws from
+    all classes, of which repetitions and the target are rejected, which takes O(K) on average;
+    what is missing then is drawn by inversion of the remaining classes' cumulative sums, in O(K
+    + log V) each, or O(V / 64) if K is a large part of V. Random numbers as in :func:`sample`:
+    a row depends on the seed and its number alone.
 
     Examples
     --------
