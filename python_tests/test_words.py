@@ -3,6 +3,7 @@
 import collections
 import gc
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -131,6 +132,28 @@ def test_line_of_100_megabytes(folder: Path, word: bytes) -> None:
     encoded = encode_words(path, counts.words)
     assert encoded.tokens == counts.total and encoded.sentences == 1
     assert int(encoded.ids[-1]) == -1 and int(encoded.ids[:-1].abs().max()) == 0
+    path.unlink()
+
+
+def peak_memory() -> int:
+    """Peak resident bytes since the last reset_peak_memory()."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s*(\d+)", status)[0])
+
+
+def reset_peak_memory() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
+
+
+def test_files_do_not_stay_in_memory(folder: Path) -> None:
+    path = write(folder, b"ab\n" * 40_000_000, "memory.txt")
+    before = reset_peak_memory()
+    words = count_words(path).words
+    assert peak_memory() - before < 40e6
+    before = reset_peak_memory()
+    ids = encode_words(path, words[:0]).ids
+    assert len(ids) == 0 and peak_memory() - before < 40e6
     path.unlink()
 
 

@@ -88,6 +88,7 @@ WordCounts count_words(const std::string& path, const CountOptions& options, con
     count_chunk(chunks[i], text, options.max_vocab, counters[static_cast<size_t>(thread)], chunk_lines, total);
     lines[i] = chunk_lines;
     totals[i] = total;
+    text.forget(chunks[i].begin, chunks[i].end);
   });
   Counter& all = counters[0];
   if (all.unpruned > 0) all.prune(options.max_vocab);
@@ -156,6 +157,7 @@ Encoder::Encoder(const std::string& path, const std::vector<std::string>& words,
         [&] { chunk_lines.on_line(); });
     lines[i] = chunk_lines;
     known[i] = chunk_known;
+    text_.forget(chunks[i].begin, chunks[i].end);
   });
 
   bool open = false;
@@ -194,6 +196,7 @@ void Encoder::fill(int32_t* ids, int threads, const Poll& poll) const {
           open = false;
         });
     if (out != end) throw std::runtime_error("the text file has changed while it was read");
+    text_.forget(part.chunk.begin, part.chunk.end);
   });
   if (!parts_.empty() && parts_.back().end < size()) ids[size() - 1] = -1;
 }

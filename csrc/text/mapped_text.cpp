@@ -54,6 +54,12 @@ MappedText::MappedText(const std::string& path) {
 
 MappedText::~MappedText() { munmap(pages_, bytes_); }
 
+void MappedText::forget(const char* begin, const char* end) const {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t first = offset(begin) / page * page;
+  madvise(static_cast<char*>(pages_) + first, offset(end) / page * page - first, MADV_DONTNEED);
+}
+
 size_t MappedText::line(const char* place) const { return 1 + static_cast<size_t>(std::count(begin_, place, '\n')); }
 
 }  // namespace seqkern::text

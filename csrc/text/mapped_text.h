@@ -23,6 +23,8 @@ class MappedText {
   const char* end() const { return end_; }
   // Offset in the file, the byte order mark counted.
   size_t offset(const char* place) const { return static_cast<size_t>(place - static_cast<const char*>(pages_)); }
+  // Drops the pages of [begin, end) from the process's memory; they come back when they are read again.
+  void forget(const char* begin, const char* end) const;
   // Number of the line that holds `place`, from 1.
   size_t line(const char* place) const;
 
