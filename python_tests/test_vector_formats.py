@@ -285,7 +285,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(tiny: tuple[Path, Any]) -> None
         (b"3 1\na 111\nb 222\n", r"ends after line 3 with 2 vectors, its header says 3"),
         (b"1 1\na 1\nb 2\n", r"line 3: more than the 1 vectors of its header"),
         (b"2 1\na 1\nb 2", r"line 3 has no newline at its end: the file is cut short"),
-        (b"99999999999 300\na 1\n", r"has 20 bytes at most, too few for its header's 99,999,999"),
+        (b"99999999999 300\na 1\n", r"can hold 20 bytes, too few for its header's 99,999,999"),
     ],
 )
 def test_malformed_text_says_where(tmp_path: Path, content: bytes, message: str) -> None:
@@ -301,7 +301,7 @@ def test_malformed_text_says_where(tmp_path: Path, content: bytes, message: str)
         (b"2 1\na 1234b 123", r"ends at byte 15, within vector 2 from byte 10: its header says 2"),
         (b"1 1\na 1234b 1234", r"has 6 bytes from byte 10, after the 1 vectors of its header"),
         (b"2 1\na 1234 1234", r"vector 2 before byte 11: expected a word before the space"),
-        (b"9999999 9\na 1234", r"has 16 bytes at most, too few for its header's 9,999,999 words"),
+        (b"9999999 9\na 1234", r"can hold 16 bytes, too few for its header's 9,999,999 words"),
         (b"1 1\nb \xff\xff\xff\xff", r"the vector of 'b' has nan at 0, expected finite numbers"),
         (b"", r"line 1: expected a header"),
         (b"1 1", r"line 1: expected a header"),

@@ -148,9 +148,9 @@ def load_word2vec(
     else:
         words, values = _load_text(path, limit, no_header, dtype, decode)
     vectors = torch.from_numpy(values).to(dtype)
-    first = {word: i for i, word in reversed(list(enumerate(words)))}
-    if len(first) == len(words):
+    if len(set(words)) == len(words):
         return words, vectors
+    first = {word: i for i, word in reversed(list(enumerate(words)))}
     kept = sorted(first.values())
     repeated = next(word for i, word in enumerate(words) if first[word] != i)
     warnings.warn(
@@ -326,7 +326,7 @@ def _plausible(path: str | Path, least: int, what: str) -> None:
     """Refuse a header that promises more than the file can hold, before memory is asked for."""
     size = Path(path).stat().st_size * (1032 if _compressed(path) else 1)  # the most of DEFLATE
     if least > size:
-        raise ValueError(f"{path} has {size:,} bytes at most, too few for its header's {what}")
+        raise ValueError(f"{path} can hold {size:,} bytes, too few for its header's {what}")
 
 
 def _finite(rows: np.ndarray, words: Sequence[str], path: str) -> None:
