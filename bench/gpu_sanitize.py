@@ -2,8 +2,9 @@
 
     compute-sanitizer --tool memcheck python bench/gpu_sanitize.py
 
-Each cell, dtype and recurrent kernel, all options between them, token ids, and the losses of logits
-and of a linear layer. Prints how many of the runs were made in the time given, the plainest first.
+Each cell, dtype and recurrent kernel, all options between them, token ids, the losses of logits and
+of a linear layer, and draws of classes. Prints how many of the runs were made in the time given,
+the plainest first.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import seqkern
 from seqkern.functional import cross_entropy, linear_cross_entropy, recurrent
+from seqkern.nn import UnigramSampler
 
 T, N, D, H = 3, 5, 9, 40
 GATES = {
@@ -128,6 +130,15 @@ def loss(dtype: torch.dtype, form: str, classes: int) -> None:
         linear_cross_entropy(hidden, rows, target, bias, **options)
 
 
+def negatives(classes: int, count: int) -> None:
+    """Draw negatives of both kinds; class 0 holds nearly all weight."""
+    sampler = UnigramSampler(1 / torch.arange(1.0, classes + 1), power=9)
+    target = torch.randint(-1, classes, (T, N, 30))
+    for distinct in (True, False):
+        sampler.negatives(target, count, distinct=distinct)
+
+
+DRAWS = ((3, 2), (100, 5), (100, 60), (10_000, 7))  # classes, and how many of them
 OPTIONS = (
     "lengths",
     "resets",
@@ -153,6 +164,8 @@ def works(device: str) -> Iterator[tuple[str, Callable[[], None]]]:
         for form in LOSSES:
             for dtype in dtypes:
                 yield f"loss {form} {classes} {dtype}", partial(loss, dtype, form, classes)
+    for classes, count in DRAWS:
+        yield f"negatives V={classes} K={count}", partial(negatives, classes, count)
     for option in OPTIONS:
         for dtype in dtypes[:2]:
             for cell in ("lstm",) if option in ("projection", "norm") else ("lstm", "gru"):

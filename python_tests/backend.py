@@ -31,6 +31,8 @@ OPS = (
     "softmax_loss_backward",
     "linear_softmax_loss",
     "linear_softmax_loss_backward",
+    "sample_alias",
+    "sample_distinct",
 )
 
 # What is told of one kind of kernels only: the CPU's look at the values of ids, lengths and

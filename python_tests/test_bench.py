@@ -196,3 +196,20 @@ def test_peers_of_the_losses_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -
         found = case.make("seqkern")()
         for peer in peers:
             torch.testing.assert_close(case.make(peer)(), found, rtol=1e-4, atol=1e-6)
+
+
+# --- sampling_report.py --------------------------------------------------------------------------
+
+
+def test_sampling_report_measures_both_kinds_of_draws_and_writes_its_files(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH / "sampling_report.py"), "--quick", "--seconds=0"]
+    result = subprocess.run(
+        [*command, f"--out={tmp_path}"], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (tmp_path / "sampling-cpu-quick.md").read_text() + "\n"
+    assert "Not measured." not in result.stdout
+    rows = json.loads((tmp_path / "sampling-cpu-quick.json").read_text())["results"]
+    assert {row["group"] for row in rows} == {"independent", "distinct", "skewed", "table"}
+    for row in rows:
+        assert all(timing["median"] > 0 for timing in row["times"].values())

@@ -6,6 +6,7 @@ of error; streams, graphs and devices. All else of the ops is in the tests of ev
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import backend
+import sampling_cases
 import seqkern
 from helpers import error, generator, normal
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
+from seqkern.functional.sampling import AliasTable, alias_table
 from softmax_cases import MEAN, op_arguments
 
 ops = torch.ops.seqkern
@@ -83,6 +86,20 @@ def losses_with_options(logits: Tensor, target: Tensor) -> list[Tensor]:
     of_layer = ops.linear_softmax_loss(*layer, MEAN, True, wanted, workspace)
     known = (of_layer[1], d_numbers, wanted, workspace)
     return [*found, *of_layer, *ops.linear_softmax_loss_backward(*layer, *known)]
+
+
+@cache
+def table_on_device(classes: int) -> AliasTable:
+    """Return a distribution; its copy to the device is the one thing that waits for it."""
+    return alias_table(sampling_cases.zipf(classes)).to(DEVICE)
+
+
+def draws(target: Tensor) -> list[Tensor]:
+    """Draw independently, and rows: of few and many classes, and of all but the target."""
+    table, few, seed = table_on_device(1001), table_on_device(9), target[:1]
+    counts = ((table, 5), (table, 40), (few, 8))
+    found = [ops.sample_distinct(*of, target, seed, count) for of, count in counts]
+    return [ops.sample_alias(table.table, seed, 1001), *found]
 
 
 def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
@@ -184,7 +201,7 @@ def everything_of(sample: Sample) -> list[Tensor]:
     ids = target.flatten()
     rows = ops.gather_columns(logits[0], ids.clamp(0))
     found += [rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
-    return found + losses_with_options(logits, target)
+    return found + losses_with_options(logits, target) + draws(ids)
 
 
 def tensors_of(sample: Sample) -> list[Tensor]:
@@ -302,6 +319,7 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
         "gather_columns": (logits[0], ids),
         "scatter_columns": (logits[0].t()[:180], ids, 1001),
     }
-    cases |= pytree.tree_map_only(Tensor, Tensor.cuda, op_arguments(logits.dtype))
+    others = op_arguments(logits.dtype) | sampling_cases.op_arguments()
+    cases |= pytree.tree_map_only(Tensor, Tensor.cuda, others)
     op: Callable[..., object] = getattr(ops, case)
     torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))

@@ -10,6 +10,7 @@ namespace seqkern::cpu {
   extern const KernelTable<double> double_table;           \
   extern const KernelTable<math::BFloat16> bfloat16_table; \
   extern const KernelTable<math::Float16> float16_table;   \
+  void train_word_vectors(const WordVectorsParams&);       \
   }
 
 SEQKERN_DECLARE_TABLES(portable)
@@ -47,5 +48,7 @@ template <>
 const KernelTable<math::Float16>& kernels<math::Float16>() {
   return SEQKERN_SELECT(float16_table);
 }
+
+void train_word_vectors(const WordVectorsParams& p) { SEQKERN_SELECT(train_word_vectors)(p); }
 
 }  // namespace seqkern::cpu

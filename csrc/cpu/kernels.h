@@ -8,6 +8,7 @@
 #include "params/columns.h"
 #include "params/recurrent.h"
 #include "params/softmax.h"
+#include "params/word_vectors.h"
 
 namespace seqkern::cpu {
 
@@ -30,5 +31,7 @@ struct KernelTable {
 
 template <class T>
 const KernelTable<T>& kernels();
+
+void train_word_vectors(const WordVectorsParams&);
 
 }  // namespace seqkern::cpu

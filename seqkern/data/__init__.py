@@ -9,15 +9,20 @@ from seqkern.data.batches import (
 from seqkern.data.corpus import Corpus, load_corpus
 from seqkern.data.text import LEVELS, detokenize, tokenize
 from seqkern.data.vocabulary import Vocabulary
+from seqkern.data.words import EncodedText, WordCounts, count_words, encode_words
 
 __all__ = [
     "LEVELS",
     "Batches",
     "Corpus",
+    "EncodedText",
     "RandomBatches",
     "SequentialBatches",
     "Vocabulary",
+    "WordCounts",
+    "count_words",
     "detokenize",
+    "encode_words",
     "evaluation_blocks",
     "load_corpus",
     "tokenize",

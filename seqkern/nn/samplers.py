@@ -12,37 +12,45 @@ from torch import Tensor, nn
 
 from seqkern.functional import linear_cross_entropy
 from seqkern.functional._softmax_op import REDUCTIONS
+from seqkern.functional.columns import is_integer
 from seqkern.functional.sampled_softmax import Candidates, sampled_softmax_loss
+from seqkern.functional.sampling import (
+    AliasTable,
+    alias_table,
+    draw_seed,
+    sample,
+    sample_distinct,
+)
 from seqkern.functional.softmax import Reduction
 
 
 class Sampler(ABC):
-    """Draws classes, each draw by the same distribution P.
+    """Draws classes, each draw by the same distribution P; a subclass says which.
 
     Parameters
     ----------
     n_classes
-        V > 0.
+        V, 0 < V < 2^31.
     unique
-        Whether a class counts once however often it is drawn: its repetitions stay, so that shapes
-        do not depend on what is drawn, but their expected count is infinite, which takes them out
-        of :func:`seqkern.functional.sampled_softmax_loss`.
+        Whether a class counts once however often :meth:`draw` has it: its repetitions stay, so that
+        shapes do not depend on what is drawn, but their expected count is infinite, which takes
+        them out of :func:`seqkern.functional.sampled_softmax_loss`.
 
     Notes
     -----
     The expected count of class k among S draws is S P(k); with ``unique`` it is the probability to
     be among them, 1 - (1 - P(k)) ** S.
 
-    Nothing waits for the device.
+    Classes are drawn from an alias table (:func:`seqkern.functional.sampling.alias_table`, 16 bytes
+    a class), where the tensors are: it is copied to a device when it is first needed there. Nothing
+    waits for the device, and the same seed gives the same draws on each.
     """
 
     def __init__(self, n_classes: int, unique: bool) -> None:
         self.n_classes = _positive("n_classes", n_classes)
         self.unique = unique
-
-    @abstractmethod
-    def inverse(self, u: Tensor) -> Tensor:
-        """Classes (S,) of numbers (S,) in [0, 1), float64: the inverse of P's cumulative sums."""
+        self._alias: _Copies | None = None
+        self._n_drawable = 0
 
     @abstractmethod
     def log_probability(self, ids: Tensor) -> Tensor:
@@ -51,7 +59,7 @@ class Sampler(ABC):
     def draw(
         self, num_sampled: int, generator: torch.Generator | None = None, device: Any = None
     ) -> Candidates:
-        """Draw classes.
+        """Draw classes that stand for all others at every position of a batch.
 
         Parameters
         ----------
@@ -73,19 +81,96 @@ class Sampler(ABC):
         TypeError, ValueError
             If ``num_sampled`` is not an integer greater than 0.
         """
-        if device is None and generator is not None:
-            device = generator.device
         size = _positive("num_sampled", num_sampled)
-        # A float32 has too few values for a large vocabulary.
-        ids = self.inverse(
-            torch.rand(size, generator=generator, device=device, dtype=torch.float64)
-        )
+        seed = draw_seed(generator, device)
+        ids = torch.ops.seqkern.sample_alias(self._table(seed.device).table, seed, size)
         if not self.unique:
             return Candidates(ids, self.log_expected_count(ids, size))
         ids = ids.sort().values
         repeated = ids.diff(prepend=torch.full_like(ids[:1], -1)) == 0
         log_expected_count = self.log_expected_count(ids, size)
         return Candidates(ids, log_expected_count.masked_fill(repeated, torch.inf))
+
+    def negatives(
+        self,
+        target: Tensor,
+        num_negatives: int,
+        generator: torch.Generator | None = None,
+        *,
+        distinct: bool = True,
+    ) -> Tensor:
+        """Draw negatives of each target.
+
+        Parameters
+        ----------
+        target
+            (...): integers below V. Negative ones, such as padding, exclude nothing.
+        num_negatives
+            K > 0; if they are to be distinct, less than the number of classes of positive
+            probability.
+        generator
+            Of random numbers, on target's device; torch's global one if None.
+        distinct
+            Whether a target's negatives are distinct and exclude it: draws without replacement from
+            the other classes. Otherwise draws are independent, and may repeat or hit the target.
+
+        Returns
+        -------
+        Tensor
+            (..., K) int64, on target's device.
+
+        Raises
+        ------
+        TypeError
+            If target does not hold integers, or ``num_negatives`` is not one.
+        ValueError
+            If ``num_negatives`` is not as described.
+        IndexError
+            If negatives are to be distinct and a target is V or greater, on the CPU. On CUDA it
+            excludes nothing.
+
+        Notes
+        -----
+        How they are drawn: :func:`seqkern.functional.sampling.sample_distinct` and
+        :func:`seqkern.functional.sampling.sample`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from seqkern.nn.samplers import UnigramSampler
+        >>> sampler = UnigramSampler([16, 1, 1])
+        >>> sampler.negatives(torch.tensor([0, 2, -100]), 2)[:2].sort().values
+        tensor([[1, 2],
+                [0, 1]])
+        >>> sampler.negatives(torch.tensor([[0, 2]]), 5, distinct=False).shape
+        torch.Size([1, 2, 5])
+        """
+        if not is_integer(target):
+            raise TypeError(f"target has dtype {target.dtype}, expected integers")
+        count = _positive("num_negatives", num_negatives)
+        table = self._table(target.device)
+        if not distinct:
+            found = sample(table, target.numel() * count, generator)
+        elif count < self._n_drawable:
+            found = sample_distinct(table, target.flatten(), count, generator)
+        else:
+            raise ValueError(
+                f"num_negatives is {count}, expected fewer than the {self._n_drawable} classes of "
+                "positive probability, as they are distinct and exclude the target"
+            )
+        return found.view(*target.shape, count)
+
+    def _table(self, device: torch.device) -> AliasTable:
+        if self._alias is None:
+            classes = torch.arange(self.n_classes, device="cpu")
+            self._set_weights(self.log_probability(classes).exp())
+        assert self._alias is not None
+        return AliasTable(*self._alias.on(device))
+
+    def _set_weights(self, weights: Tensor) -> None:
+        """Make the table: in the constructor, where draws are to be compiled."""
+        self._alias = _Copies(*alias_table(weights))
+        self._n_drawable = int(weights.count_nonzero())
 
     def log_expected_count(self, ids: Tensor, num_sampled: int) -> Tensor:
         """Log of how often S draws have each class, on average.
@@ -128,8 +213,7 @@ class LogUniformSampler(Sampler):
 
     Notes
     -----
-    P(k) = (log(k + 2) - log(k + 1)) / log(V + 1), as TensorFlow's log_uniform_candidate_sampler;
-    drawn in closed form, k = floor((V + 1) ** u) - 1.
+    P(k) = (log(k + 2) - log(k + 1)) / log(V + 1), as TensorFlow's log_uniform_candidate_sampler.
 
     Examples
     --------
@@ -144,13 +228,10 @@ class LogUniformSampler(Sampler):
 
     def __init__(self, n_classes: int, unique: bool = True) -> None:
         super().__init__(n_classes, unique)
+        self._table(torch.device("cpu"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.n_classes}, unique={self.unique})"
-
-    def inverse(self, u: Tensor) -> Tensor:
-        # A little less than V + 1 may round to it.
-        return (u * math.log1p(self.n_classes)).exp().long().clamp(1, self.n_classes) - 1
 
     def log_probability(self, ids: Tensor) -> Tensor:
         share = torch.log1p(1 / (ids.double() + 1))
@@ -179,9 +260,8 @@ class UnigramSampler(Sampler):
 
     Notes
     -----
-    P(k) = counts_k ** power / sum_v counts_v ** power (Mikolov et al. 2013, section 2.2), drawn by
-    binary search in its cumulative sums. These and the probabilities' logarithms are float64 tables
-    (16 bytes a class), copied to a device when they are first needed there.
+    P(k) = counts_k ** power / sum_v counts_v ** power (Mikolov et al. 2013, section 2.2). The
+    probabilities' logarithms are a float64 table beside the one that is drawn from.
 
     Examples
     --------
@@ -203,7 +283,7 @@ class UnigramSampler(Sampler):
             raise TypeError(f"counts has dtype {counts.dtype}, expected integers or floating-point")
         if counts.dim() != 1 or counts.shape[0] == 0:
             raise ValueError(f"counts has shape {list(counts.shape)}, expected (V,) with V > 0")
-        counts = counts.detach().double()
+        counts = counts.detach().cpu().double()
         wrong = ~(counts.isfinite() & (counts >= 0))
         if wrong.any():
             position = int(wrong.nonzero()[0])
@@ -220,11 +300,8 @@ class UnigramSampler(Sampler):
         super().__init__(counts.shape[0], unique)
         self.power = power
         weights = (counts / counts.max()) ** power
-        cumulative = weights.cumsum(0)
-        # The last entry is 1 and u below it, so that a class of probability 0 is never found.
-        tables = (cumulative / cumulative[-1], (weights / weights.sum()).log())
-        self._tables = {counts.device: tables}
-        self._origin = counts.device
+        self._log_probability = _Copies((weights / weights.sum()).log())
+        self._set_weights(weights)
 
     def __repr__(self) -> str:
         return (
@@ -232,18 +309,8 @@ class UnigramSampler(Sampler):
             f"unique={self.unique})"
         )
 
-    def inverse(self, u: Tensor) -> Tensor:
-        return torch.searchsorted(self._on(u.device)[0], u, right=True)
-
     def log_probability(self, ids: Tensor) -> Tensor:
-        return self._on(ids.device)[1][ids]
-
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cumulative and log probabilities, there."""
-        if device not in self._tables:
-            cumulative, log_probability = self._tables[self._origin]
-            self._tables[device] = (cumulative.to(device), log_probability.to(device))
-        return self._tables[device]
+        return self._log_probability.on(ids.device)[0][ids]
 
 
 class SampledSoftmaxLoss(nn.Module):
@@ -382,6 +449,23 @@ class SampledSoftmaxLoss(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
         )
+
+
+class _Copies:
+    """Tensors on the CPU, and copies of them where they are needed."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._tensors = {torch.device("cpu"): tensors}
+
+    def on(self, device: torch.device) -> tuple[Tensor, ...]:
+        if device not in self._tensors:
+            origin = self._tensors[torch.device("cpu")]
+            self._tensors[device] = tuple(tensor.to(device) for tensor in origin)
+        return self._tensors[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        cpu = torch.device("cpu")
+        return {"_tensors": {cpu: self._tensors[cpu]}}
 
 
 def _positive(name: str, value: int) -> int:

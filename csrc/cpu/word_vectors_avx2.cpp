@@ -1,0 +1,11 @@
+// The trainer of word vectors for the instruction set "avx2" (cpu/isa.h).
+#if defined(__x86_64__)
+// Headers with functions of their own come before the target pragma: their inline functions are shared with the rest of the
+// binary, and must run on any CPU.
+#include "cpu/kernels_common.h"
+
+#pragma GCC target("avx2,fma")
+#define SEQKERN_ISA avx2
+#define SEQKERN_VECTOR_BYTES 32
+#include "cpu/word_vectors.h"
+#endif

@@ -1,0 +1,99 @@
+// What training word vectors does with a vector h and up to kRowGroup rows of the output matrix: their dots, and the changes of
+// both.
+#pragma once
+
+#include "cpu/simd.h"
+#include "math/activations.h"
+
+namespace seqkern::cpu::SEQKERN_ISA {
+
+constexpr int kRowGroup = kLanes<float> < 8 ? kLanes<float> : 8;
+
+// The sums of the lanes of each vector, in the first lanes, and 0 in the others up to kRowGroup. Pairs of vectors are
+// shuffled into one and added, until one vector is left.
+template <int R>
+SEQKERN_INLINE Float reduce_rows(const Float (&rows)[R]) {
+  constexpr int lanes = kLanes<float>;
+  Float sums[kRowGroup];
+  for (int r = 0; r < kRowGroup; ++r) sums[r] = r < R ? rows[r < R ? r : 0] : Float{};
+#pragma GCC unroll 3
+  for (int half = kRowGroup / 2; half > 0; half /= 2)
+#pragma GCC unroll 4
+    for (int r = 0; r < half; ++r) {
+      Float low, high;
+      zip<float>(sums[r], sums[r + half], low, high, std::make_index_sequence<lanes>{});
+      sums[r] = low + high;
+    }
+#if SEQKERN_VECTOR_BYTES == 64
+  return sums[0] + (Float)_mm512_maskz_shuffle_f32x4(0xFFFF, (__m512)sums[0], (__m512)sums[0], 0x4E);
+#else
+  return sums[0];
+#endif
+}
+
+// g = rate (label - sigmoid(x)) and the loss -log sigmoid((2 label - 1) x), for labels of 0 and 1, lane by lane.
+SEQKERN_INLINE Float logistic_step(Float x, Float label, Float rate, Float& loss) {
+  const Float magnitude = (Float)((Int)x & INT32_MAX);
+  const Float e = math::exp_value(-magnitude), inverse = math::reciprocal(1.0f + e);
+  const Float sigmoid = x >= 0.0f ? inverse : e * inverse;
+  // log(1 + e) = 2 artanh(s), s = e / (2 + e) <= 1/3; the series to s^13 is within 1e-8.
+  const Float s = e * math::reciprocal(2.0f + e), s2 = s * s;
+  Float series = s2 * (1.0f / 13) + 1.0f / 11;
+  series = series * s2 + 1.0f / 9;
+  series = series * s2 + 1.0f / 7;
+  series = series * s2 + 1.0f / 5;
+  series = series * s2 + 1.0f / 3;
+  const Float log_term = 2.0f * (s + s * s2 * series);
+  loss = max(x, Float{}) - label * x + log_term;
+  return rate * (label - sigmoid);
+}
+
+// Calls body(std::integral_constant<int, count>()), for a count from 1 to kRowGroup.
+template <int R = kRowGroup, class Body>
+SEQKERN_INLINE void with_count(int count, const Body& body) {
+  if constexpr (R > 0) {
+    if (count == R) return body(std::integral_constant<int, R>());
+    with_count<R - 1>(count, body);
+  }
+}
+
+// The dots of h with R rows, in the first lanes. n: floats of a row, a multiple of the lanes.
+template <int R>
+SEQKERN_INLINE Float row_dots(const float* h, float* const* rows, int64_t n) {
+  Float sums[R];
+  const Float head = load(h);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) sums[r] = head * load(rows[r]);
+  for (int64_t i = kLanes<float>; i < n; i += kLanes<float>) {
+    const Float x = load(h + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sums[r] += x * load(rows[r] + i);
+  }
+  return reduce_rows<R>(sums);
+}
+
+// Of R rows: row_r += g_r h, and to = from + sum_r g_r row_r, with the rows as they were; from may be null, for 0. A row may be
+// there twice: they change one after the other. to may be h.
+template <int R>
+SEQKERN_INLINE void change_rows(const float* h, float* const* rows, const float* g, int64_t n, const float* from, float* to) {
+  float* at[R];  // not in memory, where the compiler would fear that they change
+  Float factors[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    at[r] = rows[r];
+    factors[r] = broadcast(g[r]);
+  }
+  for (int64_t i = 0; i < n; i += kLanes<float>) {
+    const Float x = load(h + i);
+    Float sum = from == nullptr ? Float{} : load(from + i);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Float row = load(at[r] + i);
+      sum += factors[r] * row;
+      store(at[r] + i, row + factors[r] * x);
+    }
+    store(to + i, sum);
+  }
+}
+
+}  // namespace seqkern::cpu::SEQKERN_ISA
