@@ -352,13 +352,25 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     save_file({"vectors": torch.ones(2, 2)}, path)
     with pytest.raises(ValueError, match="other is a safetensors file, but none of keyed vectors"):
         KeyedVectors.load(path)
-    tensors = {
+    good = {
         "vectors": torch.ones(2, 2),
         "words": torch.tensor([97, 98], dtype=torch.uint8),
-        "offsets": torch.tensor([0, 1, 3]),
+        "offsets": torch.tensor([0, 1, 2]),
     }
-    save_file(tensors, path, {"seqkern": "keyed vectors"})
-    with pytest.raises(ValueError, match="other is corrupt: its words do not match its 2 vectors"):
+    for bad, message in (
+        ({"offsets": torch.tensor([0, 1, 3])}, "its words do not match its 2 vectors"),
+        ({"offsets": torch.tensor([0, 2])}, "its words do not match its 2 vectors"),
+        ({"offsets": torch.tensor([0, 3, 2])}, "its offsets of words fall"),
+        ({"offsets": torch.tensor([0.0, 1, 2])}, "torch.float32, not uint8, int64"),
+        ({"words": torch.tensor([200, 98], dtype=torch.uint8)}, "codec can't decode byte 0xc8"),
+        ({"vectors": torch.ones(3, 2)}, "its words do not match its 3 vectors"),
+    ):
+        save_file({**good, **bad}, path, {"seqkern": "keyed vectors"})
+        with pytest.raises(ValueError, match=f"other is corrupt: .*{message}"):
+            KeyedVectors.load(path)
+    del good["words"]
+    save_file(good, path, {"seqkern": "keyed vectors"})
+    with pytest.raises(ValueError, match="other is corrupt: 'words'"):
         KeyedVectors.load(path)
 
 
