@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 import seqkern.vectors.similarity as similarity_module
@@ -19,7 +19,6 @@ from seqkern.vectors import KeyedVectors
 
 pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
 
-needs_scipy = pytest.mark.skipif(find_spec("scipy") is None, reason="SciPy is not installed")
 LEVELS = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -362,10 +361,7 @@ def test_files_of_analogies_and_pairs_pass_over_lines_with_one_warning(tmp_path:
         kv.evaluate_word_analogies({}, restrict_vocab=0)
 
 
-@needs_scipy
 def test_pairs_correlate_as_scipy_says(tmp_path: Path) -> None:
-    from scipy import stats
-
     kv = random_vectors(9, 3)
     judged = [(f"w{i}", f"W{i + 1}", float(i * i % 7)) for i in range(8)]
     path = tmp_path / "pairs.tsv"
@@ -482,7 +478,6 @@ def test_analogies_equal_gensims(case_insensitive: bool, tmp_path: Path) -> None
         assert sections == expected[1]
 
 
-@needs_scipy
 @pytest.mark.parametrize("name", ["wordsim353.tsv", "simlex999.txt"])
 @pytest.mark.parametrize("dummy4unknown", [True, False])
 def test_pairs_equal_gensims(name: str, dummy4unknown: bool) -> None:

@@ -285,7 +285,7 @@ def test_a_file_cut_anywhere_is_refused_or_whole(tiny: tuple[Path, Any]) -> None
         (b"3 1\na 111\nb 222\n", r"ends after line 3 with 2 vectors, its header says 3"),
         (b"1 1\na 1\nb 2\n", r"line 3: more than the 1 vectors of its header"),
         (b"2 1\na 1\nb 2", r"line 3 has no newline at its end: the file is cut short"),
-        (b"99999999999 300\na 1\n", r"has 20 bytes at most, too few for its header's 99,999,999"),
+        (b"99999999999 300\na 1\n", r"can hold 20 bytes, too few for its header's 99,999,999"),
     ],
 )
 def test_malformed_text_says_where(tmp_path: Path, content: bytes, message: str) -> None:
@@ -301,7 +301,7 @@ def test_malformed_text_says_where(tmp_path: Path, content: bytes, message: str)
         (b"2 1\na 1234b 123", r"ends at byte 15, within vector 2 from byte 10: its header says 2"),
         (b"1 1\na 1234b 1234", r"has 6 bytes from byte 10, after the 1 vectors of its header"),
         (b"2 1\na 1234 1234", r"vector 2 before byte 11: expected a word before the space"),
-        (b"9999999 9\na 1234", r"has 16 bytes at most, too few for its header's 9,999,999 words"),
+        (b"9999999 9\na 1234", r"can hold 16 bytes, too few for its header's 9,999,999 words"),
         (b"1 1\nb \xff\xff\xff\xff", r"the vector of 'b' has nan at 0, expected finite numbers"),
         (b"", r"line 1: expected a header"),
         (b"1 1", r"line 1: expected a header"),
@@ -352,13 +352,25 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     save_file({"vectors": torch.ones(2, 2)}, path)
     with pytest.raises(ValueError, match="other is a safetensors file, but none of keyed vectors"):
         KeyedVectors.load(path)
-    tensors = {
+    good = {
         "vectors": torch.ones(2, 2),
         "words": torch.tensor([97, 98], dtype=torch.uint8),
-        "offsets": torch.tensor([0, 1, 3]),
+        "offsets": torch.tensor([0, 1, 2]),
     }
-    save_file(tensors, path, {"seqkern": "keyed vectors"})
-    with pytest.raises(ValueError, match="other is corrupt: its words do not match its 2 vectors"):
+    for bad, message in (
+        ({"offsets": torch.tensor([0, 1, 3])}, "its words do not match its 2 vectors"),
+        ({"offsets": torch.tensor([0, 2])}, "its words do not match its 2 vectors"),
+        ({"offsets": torch.tensor([0, 3, 2])}, "its offsets of words fall"),
+        ({"offsets": torch.tensor([0.0, 1, 2])}, "torch.float32, not uint8, int64"),
+        ({"words": torch.tensor([200, 98], dtype=torch.uint8)}, "codec can't decode byte 0xc8"),
+        ({"vectors": torch.ones(3, 2)}, "its words do not match its 3 vectors"),
+    ):
+        save_file({**good, **bad}, path, {"seqkern": "keyed vectors"})
+        with pytest.raises(ValueError, match=f"other is corrupt: .*{message}"):
+            KeyedVectors.load(path)
+    del good["words"]
+    save_file(good, path, {"seqkern": "keyed vectors"})
+    with pytest.raises(ValueError, match="other is corrupt: 'words'"):
         KeyedVectors.load(path)
 
 

@@ -68,11 +68,21 @@ def load(path: str | Path, mmap: bool = True) -> tuple[list[str], Tensor, Tensor
         raise ValueError(f"{path} is truncated or corrupt: {error}") from error
     if meta.get("seqkern") != _META["seqkern"]:
         raise ValueError(f"{path} is a safetensors file, but none of keyed vectors of seqkern")
+    try:
+        words = _words(tensors["words"], tensors["offsets"], len(tensors["vectors"]))
+    except (KeyError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path} is corrupt: {error}") from error
     vectors = tensors["vectors"]
-    offsets = tensors["offsets"].numpy()
-    blob = tensors["words"].numpy().tobytes()
-    if len(offsets) != len(vectors) + 1 or offsets[-1] != len(blob) or (np.diff(offsets) < 0).any():
-        raise ValueError(f"{path} is corrupt: its words do not match its {len(vectors):,} vectors")
-    words = [blob[start:end].decode() for start, end in pairwise(offsets.tolist())]
     counts = tensors.get("counts")
     return words, vectors if mmap else vectors.clone(), None if counts is None else counts.clone()
+
+
+def _words(blob: Tensor, offsets: Tensor, size: int) -> list[str]:
+    if (blob.dtype, offsets.dtype) != (torch.uint8, torch.int64):
+        raise ValueError(f"words, offsets are {blob.dtype}, {offsets.dtype}, not uint8, int64")
+    content, bounds = blob.numpy().tobytes(), offsets.tolist()
+    if len(bounds) != size + 1 or bounds[0] != 0 or bounds[-1] != len(content):
+        raise ValueError(f"its words do not match its {size:,} vectors")
+    if (offsets.diff() < 0).any():
+        raise ValueError("its offsets of words fall")
+    return [content[start:end].decode() for start, end in pairwise(bounds)]

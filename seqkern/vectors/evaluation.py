@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,7 +44,7 @@ def word_pairs(
     case_insensitive: bool = True,
     dummy4unknown: bool = False,
 ) -> WordPairs:
-    """Correlate cosines of pairs of words with human judgements. Needs SciPy.
+    """Correlate cosines of pairs of words with human judgements.
 
     Parameters
     ----------
@@ -69,8 +68,6 @@ def word_pairs(
 
     Raises
     ------
-    ImportError
-        If SciPy is not installed.
     ValueError
         If fewer than two pairs are left.
 
@@ -84,10 +81,8 @@ def word_pairs(
     >>> round(result.spearman.statistic, 6), result.oov_ratio
     (1.0, 25.0)
     """
-    try:
-        stats = importlib.import_module("scipy.stats")
-    except ImportError as error:
-        raise ImportError("word pairs are evaluated with SciPy: pip install scipy") from error
+    from scipy import stats  # takes a while to import
+
     ids, _ = _vocabulary(vectors, restrict_vocab, case_insensitive)
     if isinstance(pairs, str | Path):
         pairs = _read_pairs(pairs, delimiter, encoding)

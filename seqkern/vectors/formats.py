@@ -30,6 +30,9 @@ __all__ = ["load_counts", "load_word2vec", "save_counts", "save_word2vec"]
 _SPACE = frozenset(" \t\n\v\f\r")
 _ROWS = 4096  # taken at a time
 
+Decode = Callable[[list[bytes], Callable[[int], str]], list[str]]
+"""Words of bytes; the function says where the word of an index stands in the file."""
+
 
 def save_word2vec(
     path: str | Path,
@@ -69,7 +72,7 @@ def save_word2vec(
         for start in range(0, len(words), _ROWS):
             rows = vectors[start : start + _ROWS].detach().cpu()
             rows = rows if rows.dtype == torch.float64 and not binary else rows.float()
-            _finite(rows.numpy(), words[start:], str(path))
+            _finite(rows.numpy(), words[start : start + _ROWS], str(path))
             block = encoded[start : start + _ROWS]
             if binary:
                 values = rows.numpy().astype("<f4")
@@ -134,13 +137,14 @@ def load_word2vec(
     if no_header and binary:
         raise ValueError("no_header is for text: a binary file without header cannot be read")
 
-    def decode(word: bytes, where: str) -> str:
+    def decode(words: list[bytes], where: Callable[[int], str]) -> list[str]:
         try:
-            return word.decode(encoding, unicode_errors)
+            return [word.decode(encoding, unicode_errors) for word in words]
         except UnicodeDecodeError as error:
+            i = words.index(error.object)
             raise ValueError(
-                f"{path}, {where}: {word!r} is not {encoding}: {error.reason}; unicode_errors="
-                f"'replace' reads it nevertheless"
+                f"{path}, {where(i)}: {words[i]!r} is not {encoding}: {error.reason}; "
+                f"unicode_errors='replace' reads it nevertheless"
             ) from error
 
     if binary:
@@ -148,9 +152,9 @@ def load_word2vec(
     else:
         words, values = _load_text(path, limit, no_header, dtype, decode)
     vectors = torch.from_numpy(values).to(dtype)
-    first = {word: i for i, word in reversed(list(enumerate(words)))}
-    if len(first) == len(words):
+    if len(set(words)) == len(words):
         return words, vectors
+    first = {word: i for i, word in reversed(list(enumerate(words)))}
     kept = sorted(first.values())
     repeated = next(word for i, word in enumerate(words) if first[word] != i)
     warnings.warn(
@@ -213,7 +217,7 @@ def _load_text(
     limit: int | None,
     no_header: bool,
     dtype: torch.dtype,
-    decode: Callable[[bytes, str], str],
+    decode: Decode,
 ) -> tuple[list[str], np.ndarray]:
     kind = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
     words: list[str] = []
@@ -226,6 +230,10 @@ def _load_text(
         wanted = limit if total is None else min(total, limit or total)
         out = np.empty((0 if wanted is None or size is None else wanted, size or 0), kind)
         blocks = []
+
+        def where(i: int) -> str:
+            return f"line {line + i}"
+
         while wanted is None or len(words) < wanted:
             count = _ROWS if wanted is None else min(_ROWS, wanted - len(words))
             lines = list(islice(file, count))
@@ -233,8 +241,7 @@ def _load_text(
                 break
             found, rows = parse_rows(lines, line, size, kind, path)
             size = rows.shape[1]
-            for number, word in enumerate(found, line):
-                words.append(decode(word, f"line {number}"))
+            words += decode(found, where)
             if total is None:
                 blocks.append(rows)
             else:
@@ -256,7 +263,7 @@ def _load_text(
 
 
 def _load_binary(
-    path: str | Path, limit: int | None, decode: Callable[[bytes, str], str]
+    path: str | Path, limit: int | None, decode: Decode
 ) -> tuple[list[str], np.ndarray]:
     with _content(path) as data:
         end = len(data)
@@ -265,7 +272,7 @@ def _load_binary(
         width = 4 * size
         _plausible(path, total * (width + 2), f"{total:,} words of {size:,} numbers")
         wanted = min(total, limit or total)
-        found, places = [], np.empty(wanted, np.int64)
+        found, places = [], []
         for i in range(wanted):
             space = data.find(b" ", start)
             after = space + 1 + width
@@ -275,23 +282,24 @@ def _load_binary(
                     f"its header says {total:,} vectors of {width:,} bytes"
                 )
             found.append(data[start:space])
-            places[i] = space + 1
+            places.append(space + 1)
             start = after
         if limit is None and data[start : start + 2] not in (b"", b"\n"):
             raise ValueError(
                 f"{path} has {end - start:,} bytes from byte {start:,}, after the {total:,} "
                 f"vectors of its header"
             )
-        words = []
-        for i, word in enumerate(found):
-            where = f"vector {i + 1:,} before byte {places[i]:,}"
-            words.append(decode(word.lstrip(b"\n"), where))
-            if not words[-1]:
-                raise ValueError(f"{path}, {where}: expected a word before the space")
+
+        def where(i: int) -> str:
+            return f"vector {i + 1:,} before byte {places[i]:,}"
+
+        words = decode([word.lstrip(b"\n") for word in found], where)
+        if not all(words):
+            raise ValueError(f"{path}, {where(words.index(''))}: expected a word before the space")
         out = np.empty((wanted, size), "<f4")
-        _gather(data, places, out)
+        _gather(data, np.array(places, np.int64), out)
         for i in range(0, wanted, _ROWS):
-            _finite(out[i : i + _ROWS], words[i:], str(path))
+            _finite(out[i : i + _ROWS], words[i : i + _ROWS], str(path))
     return words, out.astype(np.float32, copy=False)
 
 
@@ -326,7 +334,7 @@ def _plausible(path: str | Path, least: int, what: str) -> None:
     """Refuse a header that promises more than the file can hold, before memory is asked for."""
     size = Path(path).stat().st_size * (1032 if _compressed(path) else 1)  # the most of DEFLATE
     if least > size:
-        raise ValueError(f"{path} has {size:,} bytes at most, too few for its header's {what}")
+        raise ValueError(f"{path} can hold {size:,} bytes, too few for its header's {what}")
 
 
 def _finite(rows: np.ndarray, words: Sequence[str], path: str) -> None:

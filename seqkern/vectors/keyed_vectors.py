@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -324,19 +324,8 @@ class KeyedVectors(Lookup):
 
     # Evaluation
 
-    def evaluate_word_pairs(
-        self, pairs: str | Path | Iterable[tuple[str, str, float]], **options: Any
-    ) -> evaluation.WordPairs:
-        """Correlation with human judgements: see `seqkern.vectors.evaluation.word_pairs`."""
-        return evaluation.word_pairs(self, pairs, **options)
-
-    def evaluate_word_analogies(
-        self,
-        analogies: str | Path | Mapping[str, Iterable[tuple[str, str, str, str]]],
-        **options: Any,
-    ) -> tuple[float, list[dict[str, Any]]]:
-        """Share of analogies solved: see `seqkern.vectors.evaluation.word_analogies`."""
-        return evaluation.word_analogies(self, analogies, **options)
+    evaluate_word_pairs = evaluation.word_pairs
+    evaluate_word_analogies = evaluation.word_analogies
 
     # Files
 
@@ -384,23 +373,31 @@ class KeyedVectors(Lookup):
 
     @classmethod
     def load_word2vec_format(
-        cls, path: str | Path, fvocab: str | Path | None = None, **options: Any
+        cls,
+        path: str | Path,
+        fvocab: str | Path | None = None,
+        binary: bool = False,
+        encoding: str = "utf-8",
+        unicode_errors: str = "strict",
+        limit: int | None = None,
+        no_header: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> KeyedVectors:
         """Read the formats of word2vec and fastText: see `seqkern.vectors.formats.load_word2vec`.
 
         Parameters
         ----------
-        path : str or Path
+        path, binary, encoding, unicode_errors, limit, no_header, dtype
+            As `seqkern.vectors.formats.load_word2vec`.
         fvocab : str or Path, optional
             A file of words and counts, as word2vec's ``-save-vocab`` writes it.
-        **options
-            ``binary``, ``limit``, ``encoding``, ``unicode_errors``, ``no_header``, ``dtype``.
         """
-        words, vectors = formats.load_word2vec(path, **options)
+        words, vectors = formats.load_word2vec(
+            path, binary, limit, encoding, unicode_errors, no_header, dtype
+        )
         counts = None
         if fvocab is not None:
-            reading = {k: v for k, v in options.items() if k in ("encoding", "unicode_errors")}
-            counts = formats.load_counts(fvocab, words, **reading)
+            counts = formats.load_counts(fvocab, words, encoding, unicode_errors)
         return cls(words, vectors, counts)
 
     # Queries
