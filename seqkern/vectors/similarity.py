@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["cosines", "nearest", "row_norms", "unit", "working_dtype"]
 
-_TILE = 1 << 22  # numbers in a tile of rows, and in its products with a block: in the caches
+_TILE = 1 << 24  # numbers in a tile of rows, and in its products with a block
 _BLOCK = 1024  # queries
 
 
@@ -65,7 +65,7 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """The rows most similar to each query.
 
-    Working memory is a few times 2**22 numbers, whatever V and Q.
+    Working memory is a few times 2**24 numbers, whatever V and Q.
 
     Parameters
     ----------
