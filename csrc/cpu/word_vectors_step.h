@@ -105,9 +105,39 @@ inline void sum_rows(float* const* rows, const float* g, int64_t count, int64_t 
   }
 }
 
-// to += factor x.
-inline void add_scaled(const float* x, float factor, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; i += kLanes<float>) store(to + i, load(to + i) + factor * load(x + i));
+// Calls body(std::integral_constant<int, c>(), i) for the columns [i, i + c lanes) of a row: as many at once as are kept in
+// registers.
+template <class Body>
+SEQKERN_INLINE void for_columns(int64_t n, const Body& body) {
+  constexpr int64_t block = kRowGroup * kLanes<float>;
+  int64_t i = 0;
+  for (; i + block <= n; i += block) body(std::integral_constant<int, kRowGroup>(), i);
+  with_count<kRowGroup - 1>(static_cast<int>((n - i) / kLanes<float>), [&](auto columns) { body(columns, i); });
+}
+
+// to = scale sum_r row_r.
+SEQKERN_INLINE void sum_inputs(float* const* rows, int64_t count, float scale, int64_t n, float* to) {
+  for_columns(n, [&](auto columns, int64_t i) {
+    Float sums[columns];
+    for (int c = 0; c < columns; ++c) sums[c] = load(rows[0] + i + c * kLanes<float>);
+    for (int64_t r = 1; r < count; ++r) {
+      const float* const row = rows[r] + i;
+      for (int c = 0; c < columns; ++c) sums[c] += load(row + c * kLanes<float>);
+    }
+    for (int c = 0; c < columns; ++c) store(to + i + c * kLanes<float>, sums[c] * scale);
+  });
+}
+
+// row_r += factor x, one row after the other.
+SEQKERN_INLINE void change_inputs(float* const* rows, int64_t count, const float* x, float factor, int64_t n) {
+  for_columns(n, [&](auto columns, int64_t i) {
+    Float changes[columns];
+    for (int c = 0; c < columns; ++c) changes[c] = factor * load(x + i + c * kLanes<float>);
+    for (int64_t r = 0; r < count; ++r) {
+      float* const row = rows[r] + i;
+      for (int c = 0; c < columns; ++c) store(row + c * kLanes<float>, load(row + c * kLanes<float>) + changes[c]);
+    }
+  });
 }
 
 }  // namespace seqkern::cpu::SEQKERN_ISA

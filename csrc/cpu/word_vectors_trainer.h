@@ -44,9 +44,12 @@ class WordVectorsTrainer {
         if (entry.before + entry.after == 0) continue;
         add_examples(i, drawn);
         drawn += text_.draws_of(entry);
-        if (!p_.cbow || examples_.size() == kBags) finish();
+        if (!p_.cbow)
+          p_.subwords == nullptr ? finish<true>() : finish<false>();
+        else if (examples_.size() == kBags)
+          finish<false>();
       }
-      finish();
+      finish<false>();
     }
     loss += reduce_sum<float>(losses_);
   }
@@ -68,25 +71,26 @@ class WordVectorsTrainer {
       }
     }
     examples += examples_.size();
-    find_dots();
+    find_dots<false>();
     find_errors();
     loss += reduce_sum<float>(losses_);
     for (int64_t e = 0, output = 0; e < examples_.size(); output = examples_[e++].outputs)
-      sum_rows(&outputs_.rows[output], &outputs_.errors[output], examples_[e].outputs - output, p_.stride, change_of(e));
+      sum_rows(outputs_.rows.get() + output, outputs_.errors.get() + output, examples_[e].outputs - output, p_.stride,
+               change_of(e));
   }
 
   // Changes the output rows, and then the input rows, that are this worker's.
   void change_own_outputs(const Worker& worker) {
     for (int64_t e = 0, output = 0; e < examples_.size(); ++e)
       for (; output < examples_[e].outputs; ++output)
-        if (is_own(outputs_.rows[output] - p_.output, worker))
-          add_scaled(examples_[e].hidden, outputs_.errors[output], p_.stride, outputs_.rows[output]);
+        if (is_own(outputs_.rows.get()[output] - p_.output, worker))
+          change_inputs(outputs_.rows.get() + output, 1, examples_[e].hidden, outputs_.errors.get()[output], p_.stride);
   }
   void change_own_inputs(const Worker& worker) {
     for (int64_t e = 0, input = 0; e < examples_.size(); ++e) {
       const float scale = input_scale(examples_[e].inputs - input);
       for (; input < examples_[e].inputs; ++input)
-        if (is_own(input_rows_[input] - p_.input, worker)) add_scaled(change_of(e), scale, p_.stride, input_rows_[input]);
+        if (is_own(input_rows_[input] - p_.input, worker)) change_inputs(&input_rows_[input], 1, change_of(e), scale, p_.stride);
     }
   }
 
@@ -112,13 +116,9 @@ class WordVectorsTrainer {
   // Output rows and what goes with each. A rate of 0 leaves a row out.
   struct Outputs {
     explicit Outputs(int64_t capacity) : rows(capacity), labels(capacity), rates(capacity), errors(capacity) {}
-    void push(float* row, float label, float rate) {
-      rows.push(row);
-      labels.push(label);
-      rates.push(rate);
-    }
-    Array<float*> rows;
-    Array<float> labels, rates, errors;
+    Buffer<float*> rows;
+    Buffer<float> labels, rates, errors;
+    int64_t size = 0;
   };
 
   void add_examples(int64_t i, const int32_t* drawn) {
@@ -149,15 +149,23 @@ class WordVectorsTrainer {
   // Adds the example whose h is of the rows added since the last one: against the word and its negatives, and the nodes on its
   // path.
   void add_example(int32_t word, const int32_t* drawn) {
+    int64_t size = outputs_.size;
+    float** const rows = outputs_.rows.get();
+    float *const labels = outputs_.labels.get(), *const rates = outputs_.rates.get();
+    const auto push = [&](int32_t row, float label, float rate) {
+      rows[size] = p_.output + row * p_.stride;
+      labels[size] = label;
+      rates[size++] = rate;
+    };
     for (int k = 0; k < draws_; ++k) {
       prefetch(p_.output, drawn[WordVectorsText::kAhead * draws_ + k]);
-      outputs_.push(p_.output + drawn[k] * p_.stride, 0, drawn[k] == word ? 0 : rate_);
+      push(drawn[k], 0, drawn[k] == word ? 0 : rate_);
     }
-    if (draws_ > 0) outputs_.push(p_.output + word * p_.stride, 1, rate_);
+    if (draws_ > 0) push(word, 1, rate_);
     if (p_.path != nullptr)
-      for (int64_t i = p_.path_offsets[word]; i < p_.path_offsets[word + 1]; ++i)
-        outputs_.push(p_.output + p_.path[i] * p_.stride, p_.path_labels[i], rate_);
-    examples_.push({input_rows_.size(), outputs_.rows.size(), nullptr});
+      for (int64_t i = p_.path_offsets[word]; i < p_.path_offsets[word + 1]; ++i) push(p_.path[i], p_.path_labels[i], rate_);
+    outputs_.size = size;
+    examples_.push({input_rows_.size(), size, nullptr});
   }
 
   void prefetch(const float* matrix, int32_t row) const {
@@ -165,32 +173,33 @@ class WordVectorsTrainer {
     for (int64_t i = 0; i < p_.stride; i += 16) __builtin_prefetch(matrix + row * p_.stride + i, 1, 3);
   }
 
-  // Trains on the examples added.
+  // Trains on the examples added. single: each h is one row.
+  template <bool single>
   void finish() {
     if (examples_.size() == 0) return;
     examples += examples_.size();
-    find_dots();
+    find_dots<single>();
     find_errors();
-    change();
+    change<single>();
     clear();
   }
 
   void clear() {
     examples_.clear();
     input_rows_.clear();
-    for (auto* values : {&outputs_.labels, &outputs_.rates}) values->clear();
-    outputs_.rows.clear();
+    outputs_.size = 0;
   }
 
   // errors: the dots of each example's h and output rows.
+  template <bool single>
   void find_dots() {
     int64_t input = 0, output = 0;
     for (int64_t e = 0; e < examples_.size(); ++e) {
       Example& example = examples_[e];
-      example.hidden = hidden_of(e, input, example.inputs);
+      example.hidden = single ? input_rows_[e] : hidden_of(e, input, example.inputs);
       for (; output < example.outputs; output += kRowGroup)
         with_count(group(output, example), [&](auto r) {
-          store(&outputs_.errors[output], row_dots<r>(example.hidden, &outputs_.rows[output], p_.stride));
+          store(outputs_.errors.get() + output, row_dots<r>(example.hidden, outputs_.rows.get() + output, p_.stride));
         });
       input = example.inputs;
       output = example.outputs;
@@ -199,29 +208,34 @@ class WordVectorsTrainer {
 
   // errors: from dots to rate g.
   void find_errors() {
-    for (int64_t i = 0; i < outputs_.rows.size(); i += kLanes<float>) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes<float>, outputs_.rows.size() - i));
-      const Float rate = load_partial(&outputs_.rates[i], count);
+    for (int64_t i = 0; i < outputs_.size; i += kLanes<float>) {
+      const int count = static_cast<int>(std::min<int64_t>(kLanes<float>, outputs_.size - i));
+      const Float rate = load_partial(outputs_.rates.get() + i, count);
       Float loss;
-      store(&outputs_.errors[i], logistic_step(load(&outputs_.errors[i]), load(&outputs_.labels[i]), rate, loss));
+      store(outputs_.errors.get() + i,
+            logistic_step(load(outputs_.errors.get() + i), load(outputs_.labels.get() + i), rate, loss));
       losses_ += rate != 0.0f ? loss : Float{};
     }
   }
 
+  template <bool single>
   void change() {
     int64_t input = 0, output = 0;
     float* const change = changes_.get();
     for (int64_t e = 0; e < examples_.size(); ++e) {
       const Example& example = examples_[e];
       // An h that is a row, and has one group of output rows, changes with them.
-      const bool at_once = example.inputs - input == 1 && example.outputs - output <= kRowGroup;
+      const bool at_once = (single || example.inputs - input == 1) && example.outputs - output <= kRowGroup;
       const float* from = at_once ? example.hidden : nullptr;
       float* const to = at_once ? example.hidden : change;
       for (; output < example.outputs; output += kRowGroup, from = change)
         with_count(group(output, example), [&](auto r) {
-          change_rows<r>(example.hidden, &outputs_.rows[output], &outputs_.errors[output], p_.stride, from, to);
+          change_rows<r>(example.hidden, outputs_.rows.get() + output, outputs_.errors.get() + output, p_.stride, from, to);
         });
-      if (!at_once) change_inputs(input, example.inputs);
+      if (!at_once) {
+        const int64_t rows = single ? 1 : example.inputs - input;
+        change_inputs(&input_rows_[input], rows, change, input_scale(rows), p_.stride);
+      }
       input = example.inputs;
       output = example.outputs;
     }
@@ -235,18 +249,8 @@ class WordVectorsTrainer {
   float* hidden_of(int64_t e, int64_t begin, int64_t end) {
     if (end - begin == 1) return input_rows_[begin];
     float* const hidden = means_.get() + e * p_.stride;
-    const float scale = p_.mean ? 1.0f / static_cast<float>(end - begin) : 1.0f;
-    for (int64_t i = 0; i < p_.stride; i += kLanes<float>) {
-      Float sum{};
-      for (int64_t row = begin; row < end; ++row) sum += load(input_rows_[row] + i);
-      store(hidden + i, sum * scale);
-    }
+    sum_inputs(&input_rows_[begin], end - begin, p_.mean ? 1.0f / static_cast<float>(end - begin) : 1.0f, p_.stride, hidden);
     return hidden;
-  }
-
-  void change_inputs(int64_t begin, int64_t end) {
-    const float scale = input_scale(end - begin);
-    for (int64_t row = begin; row < end; ++row) add_scaled(changes_.get(), scale, p_.stride, input_rows_[row]);
   }
 
   // What an h's change is multiplied by, for each of the rows it is of.
