@@ -153,12 +153,12 @@ class Word2Vec:
 
     Examples
     --------
-    >>> text = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
-    >>> model = Word2Vec(text, vector_size=16, min_count=1, epochs=2, workers=1)
+    >>> text = [["the", "cat", "sat"], ["the", "dog", "sat"], ["a", "red", "car"]] * 50
+    >>> model = Word2Vec(text, vector_size=16, min_count=1, sample=0, epochs=20, workers=1)
     >>> model.wv["cat"].shape
     torch.Size([16])
-    >>> [word for word, _ in model.wv.most_similar("cat", topn=3)] == sorted(["dog", "sat", "the"])
-    False
+    >>> model.wv.most_similar("cat", topn=1)[0][0]
+    'dog'
     """
 
     def __init__(
