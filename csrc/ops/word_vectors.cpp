@@ -48,10 +48,10 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
     for (int64_t i = 0; i < p.vocabulary; ++i)
       TORCH_CHECK_INDEX(p.noise[i].alias >= 0 && p.noise[i].alias < p.vocabulary, "noise holds the alias ", p.noise[i].alias,
                         " at position ", i, ", expected 0 to ", p.vocabulary - 1);
-  if (p.subwords != nullptr)
+  if (subwords)
     check_lists(p.subwords, *subwords, p.subword_offsets, p.vocabulary, input.size(0), most_subwords, "subwords",
                 "subword_offsets");
-  if (p.path != nullptr) {
+  if (path) {
     TORCH_CHECK_VALUE(path_labels->size(0) == path->size(0), "path_labels has shape ", path_labels->sizes(), ", expected ",
                       path->sizes(), " as path has");
     check_lists(p.path, *path, p.path_offsets, p.vocabulary, output.size(0), most_nodes, "path", "path_offsets");

@@ -74,8 +74,8 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
   p.vector_size = vector_size;
   p.stride = stride;
   p.vocabulary = vocabulary;
-  p.input = static_cast<float*>(const_cast<void*>(input.const_data_ptr()));
-  p.output = static_cast<float*>(const_cast<void*>(output.const_data_ptr()));
+  p.input = input.mutable_data_ptr<float>();
+  p.output = output.mutable_data_ptr<float>();
   p.cbow = cbow;
   p.window = checked_int(window, "window", 1);
   p.shrink_windows = shrink_windows;
@@ -84,20 +84,22 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
   p.exact = exact;
   p.subwords = elements<int32_t>(subwords, "subwords", at::kInt, {-1}, input);
   p.subword_offsets = elements<int64_t>(subword_offsets, "subword_offsets", at::kLong, {vocabulary + 1}, input);
-  p.most_subwords = most_subwords;
+  p.most_subwords = checked_int(most_subwords, "most_subwords", 0);
   p.negatives = noise ? checked_int(negatives, "negatives", 1) : 0;
   p.shared = shared && !cbow;
+  TORCH_CHECK_VALUE(int64_t{p.window} * p.negatives <= std::numeric_limits<int>::max() / 16, "window and negatives are ", window,
+                    " and ", negatives, ", expected a product of at most ", std::numeric_limits<int>::max() / 16);
   p.noise = elements<math::AliasBucket>(noise, "noise", at::kInt, {vocabulary, 2}, input);
   p.path = elements<int32_t>(path, "path", at::kInt, {-1}, input);
   p.path_labels = elements<uint8_t>(path_labels, "path_labels", at::kByte, {-1}, input);
   p.path_offsets = elements<int64_t>(path_offsets, "path_offsets", at::kLong, {vocabulary + 1}, input);
-  p.most_nodes = most_nodes;
+  p.most_nodes = checked_int(most_nodes, "most_nodes", 0);
   p.rate = rate;
   p.rate_step = rate_step;
   p.seed = static_cast<uint64_t>(seed);
   TORCH_CHECK_VALUE(epoch >= 0 && epoch <= std::numeric_limits<uint32_t>::max(), "epoch is ", epoch, ", expected 0 to 2^32 - 1");
   p.epoch = static_cast<uint32_t>(epoch);
-  p.totals = static_cast<double*>(const_cast<void*>(totals.const_data_ptr()));
+  p.totals = totals.mutable_data_ptr<double>();
   return p;
 }
 

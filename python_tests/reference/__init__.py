@@ -6,7 +6,8 @@ Everything is float64, written for reading, and free of torch.
 by the arguments of `seqkern.functional.recurrent`; its cells are in `cells`, its steps in
 `recurrence`, and what it differentiates is a `Variable`, whose gradient is added to.
 
-`CrossEntropy` and `LinearCrossEntropy` likewise define the softmax loss and its options.
+`CrossEntropy` and `LinearCrossEntropy` likewise define the softmax loss and its options, and
+`WordVectors` the training of word vectors.
 
 The other layers are a textbook's network, piece by piece. Their conventions:
 
@@ -38,6 +39,7 @@ from .softmax import (
     TimeSoftmaxWithLoss,
 )
 from .variable import Variable
+from .word_vectors import WordVectors, draw_alias, philox
 
 __all__ = [
     "CELLS",
@@ -58,6 +60,9 @@ __all__ = [
     "TimeRNN",
     "TimeSoftmaxWithLoss",
     "Variable",
+    "WordVectors",
+    "draw_alias",
     "mapping",
     "numerical_gradient",
+    "philox",
 ]

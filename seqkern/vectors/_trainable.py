@@ -152,6 +152,8 @@ class Trainable:
             deterministic=deterministic,
             **self._tables,
         )
+        # What is computed from the matrices, such as the norms of `KeyedVectors`, is out of date.
+        torch.autograd.graph.increment_version((self.input, self.output))
         return Totals(*self._totals.tolist())
 
     def vectors(self, words: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.data.words import EncodedText, Source, WordCounts, count_words, encode_words
-from seqkern.vectors._distributed import Averaging
+from seqkern.vectors._distributed import Averaging, is_first_process
+from seqkern.vectors._interrupts import interrupts_held_back
 from seqkern.vectors._trainable import Objective, Trainable
 from seqkern.vectors.keyed_vectors import KeyedVectors
 from seqkern.vectors.subwords import subword_table
@@ -150,12 +153,12 @@ class Word2Vec:
 
     Examples
     --------
-    >>> text = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
-    >>> model = Word2Vec(text, vector_size=16, min_count=1, epochs=2, workers=1)
+    >>> text = [["the", "cat", "sat"], ["the", "dog", "sat"], ["a", "red", "car"]] * 50
+    >>> model = Word2Vec(text, vector_size=16, min_count=1, sample=0, epochs=20, workers=1)
     >>> model.wv["cat"].shape
     torch.Size([16])
-    >>> [word for word, _ in model.wv.most_similar("cat", topn=3)] == sorted(["dog", "sat", "the"])
-    False
+    >>> model.wv.most_similar("cat", topn=1)[0][0]
+    'dog'
     """
 
     def __init__(
@@ -200,8 +203,7 @@ class Word2Vec:
                 raise ValueError(f"{name} is {size}, expected 0 or more")
         if not hs and negative == 0:
             raise ValueError("negative is 0 and hs is False, expected one of the two objectives")
-        if alpha <= 0 or min_alpha < 0:
-            raise ValueError(f"alpha and min_alpha are {alpha} and {min_alpha}, expected > 0, >= 0")
+        _check_rates("alpha", alpha, "min_alpha", min_alpha)
         if cbow_update not in CBOW_UPDATES:
             raise ValueError(f"cbow_update is {cbow_update!r}, expected one of {CBOW_UPDATES}")
         self.objective = Objective(
@@ -333,10 +335,11 @@ class Word2Vec:
             hold.
         checkpoint : path, optional
             Where the model is saved every `checkpoint_seconds`, when the training is interrupted
-            (Ctrl-C), and when it ends.
+            (Ctrl-C), and when it ends. Of several processes, the first saves.
         average_every : int
             Where torch.distributed is initialised, each process trains on its part of the text, and
-            the matrices are averaged each time that so many words have passed in all.
+            the matrices are averaged each time that so many words have passed in all. Losses and
+            words are those of all processes.
         callback : callable, optional
             Called with a `TrainingReport` a few times a second.
 
@@ -348,7 +351,8 @@ class Word2Vec:
         Raises
         ------
         ValueError
-            If there is no vocabulary, the text has none of its words, or does not fit `resume`.
+            If there is no vocabulary, the text has none of its words, or does not fit `resume`, or
+            another argument is out of its range.
 
         Notes
         -----
@@ -360,19 +364,23 @@ class Word2Vec:
         source = _one_source(sentences, corpus_file)
         if source is None:
             raise ValueError("neither sentences nor corpus_file is given")
+        epochs = self.epochs if epochs is None else epochs
+        for name, value in (("epochs", epochs), ("average_every", average_every)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected 1 or more")
+        start_alpha = self.alpha if start_alpha is None else start_alpha
+        end_alpha = self.min_alpha if end_alpha is None else end_alpha
+        _check_rates("start_alpha", start_alpha, "end_alpha", end_alpha)
         text = encode_words(source, self.words, threads=self.workers)
         if text.tokens == 0:
             raise ValueError("the text has no word of the vocabulary")
         if resume:
             progress = self._resumed(text)
         else:
-            progress = _Progress(
-                self.epochs if epochs is None else epochs,
-                self.alpha if start_alpha is None else start_alpha,
-                self.min_alpha if end_alpha is None else end_alpha,
-                text.ids.shape[0],
-            )
+            progress = _Progress(epochs, start_alpha, end_alpha, text.ids.shape[0])
         self._progress, self._wv = progress, None
+        if not is_first_process():
+            checkpoint = None
         saved = time.monotonic()
         try:
             for report in self._run(text, progress, average_every):
@@ -408,43 +416,50 @@ class Word2Vec:
     ) -> Iterator[TrainingReport]:
         """Train slice by slice from where `progress` stands, and keep it up to date."""
         assert self.trainable is not None
+        trainable = self.trainable
         ids, length = text.ids.to(self.device), text.ids.shape[0]
         share = text.tokens / length
         averaging = Averaging.current(length, average_every / share)
-        step = (progress.end_alpha - progress.start_alpha) / (progress.epochs * length)
+        span = progress.epochs * max(1, averaging.length)
+        step = (progress.end_alpha - progress.start_alpha) / span
         size = 1 << 16
         while not progress.finished:
             if len(progress.losses) == progress.epoch:
                 progress.losses.append([0.0, 0.0, 0.0])
-            start = time.perf_counter()
             begin, end = averaging.slice(progress.place, size)
-            rate = progress.start_alpha + progress.epoch * length * step
-            totals = self.trainable.train(
-                ids,
-                begin,
-                end,
-                rate=rate,
-                rate_step=step,
-                epoch=progress.epoch,
-                workers=self.workers or 0,
-                deterministic=self.deterministic,
-            )
-            seconds = time.perf_counter() - start
-            trained = end - begin
-            if trained:
-                size = max(1 << 16, int(trained * min(4.0, _SECONDS / max(seconds, 1e-9))))
-            epoch, place = progress.epoch, progress.place + trained
-            progress.losses[-1] = [a + b for a, b in zip(progress.losses[-1], totals, strict=True)]
-            progress.place = place
-            averaging.after(place, (self.trainable.input, self.trainable.output))
-            if place >= averaging.length:
-                progress.epoch, progress.place = epoch + 1, 0
+            # At place 0 of the text, so that it is right at the places of this process.
+            rate = progress.start_alpha
+            rate += (progress.epoch * averaging.length - averaging.first) * step
+            epoch, place = progress.epoch, progress.place + end - begin
+            start = time.perf_counter()
+            with interrupts_held_back():
+                totals = trainable.train(
+                    ids,
+                    begin,
+                    end,
+                    rate=rate,
+                    rate_step=step,
+                    epoch=epoch,
+                    workers=self.workers or 0,
+                    deterministic=self.deterministic,
+                )
+                seconds = time.perf_counter() - start
+                totals = averaging.after(place, (trainable.input, trainable.output), totals)
+                sums = zip(progress.losses[-1], totals, strict=True)
+                progress.losses[-1] = [a + b for a, b in sums]
+                at_end = place >= averaging.length
+                progress.epoch, progress.place = (epoch + 1, 0) if at_end else (epoch, place)
+                self._wv = None
+            if end > begin:
+                scale = min(4.0, _SECONDS / max(seconds, 1e-9))
+                size = max(1 << 16, int((end - begin) * scale))
+            words = (end - begin) * averaging.processes * share
             yield TrainingReport(
                 epoch=epoch,
                 epochs=progress.epochs,
-                words=int((epoch * averaging.length + place) * share),
-                total_words=int(progress.epochs * averaging.length * share),
-                words_per_second=trained * share / max(seconds, 1e-9),
+                words=int((epoch * length + averaging.passed(place)) * share),
+                total_words=int(progress.epochs * length * share),
+                words_per_second=words / max(seconds, 1e-9),
                 loss=totals.loss / totals.examples if totals.examples else 0.0,
                 learning_rate=rate + end * step,
             )
@@ -468,7 +483,7 @@ class Word2Vec:
             raise ValueError("the model has no n-grams, expected bucket > 0")
         lists = [self._rows(word) for word in words]
         offsets = torch.tensor([0, *(len(rows) for rows in lists)]).cumsum(0)
-        return self.trainable.bag(torch.cat(lists), offsets)
+        return self.trainable.bag(torch.cat([torch.empty(0, dtype=torch.int32), *lists]), offsets)
 
     def _rows(self, word: str) -> Tensor:
         """Input rows of a word: its own, if it is known, and its n-grams'."""
@@ -491,7 +506,7 @@ class Word2Vec:
         """
         if self.trainable is None:
             raise ValueError("there is no vocabulary, and so nothing to save")
-        blob = "\n".join(self.words).encode("utf-8", "surrogatepass")
+        blob = json.dumps(self.words).encode()
         tensors = {
             "input": self.trainable.input,
             "output": self.trainable.output,
@@ -535,7 +550,7 @@ class Word2Vec:
         arguments = {**objective, **settings, "negative": 0 if hs else objective["negative"]}
         model = cls(**arguments, device=device)
         blob = bytes(tensors["words"].numpy())
-        model.words = blob.decode("utf-8", "surrogatepass").split("\n")
+        model.words = json.loads(blob)
         model.counts = tensors["counts"]
         model.trainable = Trainable(model.objective, model.words, model.counts, model.device)
         model.trainable.input.copy_(tensors["input"])
@@ -543,6 +558,13 @@ class Word2Vec:
         progress: dict[str, Any] | None = meta["progress"]
         model._progress = _Progress(**progress) if progress else None
         return model
+
+
+def _check_rates(first_name: str, first: float, last_name: str, last: float) -> None:
+    for name, value, allowed in ((first_name, first, first > 0), (last_name, last, last >= 0)):
+        if not (allowed and math.isfinite(value)):
+            expected = "a number above 0" if name == first_name else "0 or a number above"
+            raise ValueError(f"{name} is {value}, expected {expected}")
 
 
 def _one_source(
