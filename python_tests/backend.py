@@ -31,6 +31,10 @@ OPS = (
     "softmax_loss_backward",
     "linear_softmax_loss",
     "linear_softmax_loss_backward",
+    "embedding_dot",
+    "embedding_dot_backward",
+    "negative_sampling_loss",
+    "negative_sampling_loss_backward",
 )
 
 # What is told of one kind of kernels only: the CPU's look at the values of ids, lengths and

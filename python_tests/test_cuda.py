@@ -17,6 +17,7 @@ import seqkern
 from helpers import error, generator, normal
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
+from sampling_cases import op_arguments as sampling_arguments
 from seqkern.functional._recurrent_arguments import ARGUMENTS
 from softmax_cases import MEAN, op_arguments
 
@@ -83,6 +84,27 @@ def losses_with_options(logits: Tensor, target: Tensor) -> list[Tensor]:
     of_layer = ops.linear_softmax_loss(*layer, MEAN, True, wanted, workspace)
     known = (of_layer[1], d_numbers, wanted, workspace)
     return [*found, *of_layer, *ops.linear_softmax_loss_backward(*layer, *known)]
+
+
+def sampling(logits: Tensor, target: Tensor) -> list[Tensor]:
+    """Call all ops of negative sampling, with dense and sparse gradients; words repeat."""
+    matrix, ids = logits.flatten(0, 1)[:, :130], target.flatten()
+    weight, words = matrix[:97], ids.clamp(0) % 97
+    negatives = torch.stack([(words + k * k) % 97 for k in range(5)], 1)
+    contexts = torch.where(ids.unsqueeze(1) % 3 == 0, -1, negatives)
+    both, found = [True, True], []
+    for source, bags in ((matrix, None), (weight.clone(), contexts)):
+        given = (source, weight, bags, -1, words, negatives)
+        for sparse in (False, True):
+            results = ops.negative_sampling_loss(*given, MEAN, both, sparse)
+            d_losses = results[0].expand(len(ids))
+            results += ops.negative_sampling_loss_backward(*given, d_losses, both, sparse)
+            found += results
+    for sparse in (False, True):
+        scores = ops.embedding_dot(matrix, weight, negatives)
+        dots = ops.embedding_dot_backward(scores, matrix, weight, negatives, both, sparse)
+        found += [scores, *dots]
+    return found
 
 
 def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
@@ -184,7 +206,7 @@ def everything_of(sample: Sample) -> list[Tensor]:
     ids = target.flatten()
     rows = ops.gather_columns(logits[0], ids.clamp(0))
     found += [rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
-    return found + losses_with_options(logits, target)
+    return found + losses_with_options(logits, target) + sampling(logits, target)
 
 
 def tensors_of(sample: Sample) -> list[Tensor]:
@@ -302,6 +324,7 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
         "gather_columns": (logits[0], ids),
         "scatter_columns": (logits[0].t()[:180], ids, 1001),
     }
-    cases |= pytree.tree_map_only(Tensor, Tensor.cuda, op_arguments(logits.dtype))
+    losses = op_arguments(logits.dtype) | sampling_arguments(logits.dtype)
+    cases |= pytree.tree_map_only(Tensor, Tensor.cuda, losses)
     op: Callable[..., object] = getattr(ops, case)
     torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))

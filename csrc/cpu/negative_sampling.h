@@ -14,29 +14,49 @@
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
+// Calls body(d, width, lanes) for a row of so many features in as few parts as there are registers for: `width` (known to the
+// compiler) vectors from d, of which the last has `lanes` lanes.
+template <class S, int kWidest, class Body>
+SEQKERN_INLINE void for_each_part(int64_t features, const Body& body) {
+  constexpr int64_t kOne = kLanes<S>;
+  int64_t d = 0;
+  for (; d + kWidest * kOne <= features; d += kWidest * kOne) body(d, std::integral_constant<int, kWidest>(), kLanes<S>);
+  const int64_t left = features - d, lanes = left % kOne ? left % kOne : kOne;
+  const auto last = [&](auto width) __attribute__((always_inline)) {
+    if ((left + kOne - 1) / kOne == width) body(d, width, static_cast<int>(lanes));
+  };
+  last(std::integral_constant<int, 1>());
+  last(std::integral_constant<int, 2>());
+  last(std::integral_constant<int, 3>());
+  if constexpr (kWidest > 4) {
+    last(std::integral_constant<int, 4>());
+    last(std::integral_constant<int, 5>());
+    last(std::integral_constant<int, 6>());
+    last(std::integral_constant<int, 7>());
+  }
+}
+
 // to = sum of factor(i) row(i) over i < count. Long sums are taken in pieces, lest their rounding errors grow.
 template <class S, class Row, class Factor, class To>
 void sum_rows(int64_t count, int64_t features, const Row& row, const Factor& factor, To* to) {
   constexpr int64_t kPiece = 64;
-  constexpr int kWide = 4;
-  const auto take = [&](int64_t d, auto width, int lanes) __attribute__((always_inline)) {
-    Vec<S> total[width] = {};
+  constexpr int kWidest = kVectorBytes == 64 ? 8 : 4;
+  for_each_part<S, kWidest>(features, [&](int64_t d, auto width, int lanes) __attribute__((always_inline)) {
+    constexpr int kWidth = width, kLast = kWidth - 1;
+    Vec<S> total[kWidth] = {};
     for (int64_t first = 0; first < count; first += kPiece) {
-      Vec<S> sum[width] = {};
+      Vec<S> sum[kWidth] = {};
       for (int64_t i = first; i < std::min(count, first + kPiece); ++i) {
         const auto* const from = row(i) + d;
         const S by = factor(i);
-        for (int v = 0; v < width; ++v) sum[v] += by * load_sum(from + v * kLanes<S>, lanes);
+        for (int v = 0; v < kLast; ++v) sum[v] += by * load_sum(from + v * kLanes<S>, kLanes<S>);
+        sum[kLast] += by * load_sum(from + kLast * kLanes<S>, lanes);
       }
-      for (int v = 0; v < width; ++v) total[v] += sum[v];
+      for (int v = 0; v < kWidth; ++v) total[v] += sum[v];
     }
-    for (int v = 0; v < width; ++v) store_sum(to + d + v * kLanes<S>, total[v], lanes);
-  };
-  int64_t d = 0;
-  for (; d + kWide * kLanes<S> <= features; d += kWide * kLanes<S>) take(d, std::integral_constant<int, kWide>(), kLanes<S>);
-  for (; d + 2 * kLanes<S> <= features; d += 2 * kLanes<S>) take(d, std::integral_constant<int, 2>(), kLanes<S>);
-  for (; d < features; d += kLanes<S>)
-    take(d, std::integral_constant<int, 1>(), static_cast<int>(std::min<int64_t>(kLanes<S>, features - d)));
+    for (int v = 0; v < kLast; ++v) store_sum(to + d + v * kLanes<S>, total[v], kLanes<S>);
+    store_sum(to + d + kLast * kLanes<S>, total[kLast], lanes);
+  });
 }
 
 // The products of a and b, element by element, added up over the vectors of a row, but not over their lanes.
@@ -260,9 +280,11 @@ class NegativeSampling {
 
   template <class From>
   void multiply(const From* from, S by, T* to) const {
-    for (int64_t d = 0; d < p_.features; d += kOne) {
-      const int lanes = lanes_of(p_.features - d);
-      store_sum(to + d, by * load_sum(from + d, lanes), lanes);
+    int64_t d = 0;
+    for (; d + kOne <= p_.features; d += kOne) store_sum(to + d, by * load_sum(from + d, kOne), kOne);
+    if (d < p_.features) {
+      const int left = static_cast<int>(p_.features - d);
+      store_sum(to + d, by * load_sum(from + d, left), left);
     }
   }
 

@@ -26,7 +26,8 @@ void for_cpu_dtype(const SamplingProblem& problem, const Body& body) {
   else if (type == at::kHalf)
     body(math::Float16());
   else
-    TORCH_CHECK_TYPE(false, "weight has dtype ", type, ", expected float32, float64, bfloat16 or float16");
+    TORCH_CHECK_TYPE(false, problem.embedding.defined() ? "embedding" : "hidden", " has dtype ", type,
+                     ", expected float32, float64, bfloat16 or float16");
 }
 
 // The elements of a tensor: null if it is undefined, which stands for an absent one, and not if it has none.
@@ -61,8 +62,8 @@ void check_range(const Tensor& ids, const char* name, int64_t size, const char* 
 // The gradient of a matrix (rows, D), of which `uses` rows are used.
 MatrixGradient new_gradient(bool wanted, bool sparse, const Tensor& matrix, int64_t uses) {
   const auto ids = matrix.options().dtype(at::kLong);
-  if (!wanted) return {at::empty({0}, matrix.options()), at::empty({0}, ids)};
-  if (!sparse) return {new_tensor(matrix.sizes(), matrix.options()), at::empty({0}, ids)};
+  if (!wanted) return {new_tensor({0}, matrix.options()), new_tensor({0}, ids)};
+  if (!sparse) return {new_tensor(matrix.sizes(), matrix.options()), new_tensor({0}, ids)};
   return {new_tensor({uses, matrix.size(1)}, matrix.options()), new_tensor({1, uses}, ids)};
 }
 
@@ -141,8 +142,8 @@ SamplingLossResult negative_sampling_loss_cpu(const Tensor& source, const Tensor
   const SamplingProblem problem(source, weight, contexts, padding_idx, target, negatives);
   const Reduction kind = checked_reduction(reduction);
   check_all_ranges(problem);
-  const Tensor losses = at::empty({problem.examples}, problem.sums),
-               reduced = kind == Reduction::none ? losses : at::empty({}, problem.sums);
+  const Tensor losses = new_tensor({problem.examples}, problem.sums),
+               reduced = kind == Reduction::none ? losses : new_tensor({}, problem.sums);
   const auto [d_source, source_rows, d_weight, weight_rows] = run(problem, wanted, sparse, [&](auto& p) {
     using S = std::decay_t<decltype(*p.losses)>;
     p.reduction = kind;

@@ -140,15 +140,18 @@ def keep_gradients(ctx: Any, saved: list[Tensor | None], gradients: list[Tensor]
     ctx.gradients = None if compiling or not gradients else gradients
 
 
-def take_gradients(ctx: Any, saved_gradients: Sequence[Tensor]) -> list[Tensor] | None:
-    """The gradients of :func:`keep_gradients`, once; None if there are none left."""
-    if saved_gradients:
-        return list(saved_gradients)
+def take_gradients(ctx: Any, saved: int) -> list[Tensor] | None:
+    """The gradients of :func:`keep_gradients`, once; None if there are none left.
+
+    They come after so many saved tensors, if at all.
+    """
     gradients, ctx.gradients = ctx.gradients, None
+    if gradients is None and torch.compiler.is_compiling():
+        return list(ctx.saved_tensors[saved:]) or None
     return gradients
 
 
-def _is_one(by: Tensor) -> bool:
+def is_one(by: Tensor) -> bool:
     """Whether a scalar is 1, where one may look at it without waiting for a device."""
     plain = type(by) is Tensor and torch._C._len_torch_dispatch_stack() == 0
     return plain and by.is_cpu and by.dim() == 0 and by.item() == 1
@@ -158,7 +161,7 @@ def scaled(gradients: list[Tensor], by: Tensor) -> list[Tensor]:
     """The gradients times `by`, in place where nothing forbids it."""
     if torch.compiler.is_compiling() or transforms_active():
         return [gradient * by for gradient in gradients]
-    if _is_one(by):
+    if is_one(by):
         return gradients
     for gradient in gradients:
         if by.dim() == 0:

@@ -9,6 +9,7 @@ from seqkern.functional._autograd import (
     autocast_enabled,
     composite_gradients,
     create_graph_requested,
+    is_one,
     keep_gradients,
     needs_gradient,
     scaled,
@@ -253,11 +254,11 @@ def _loss(
     return _ops.negative_sampling_loss(*given, _NONE_WANTED, sparse)[0]
 
 
-def _gradient(matrix: Tensor, values: Tensor, rows: Tensor, sparse: bool) -> Tensor:
-    """The gradient of a matrix, of an op's results."""
+def _gradient(shape: torch.Size, values: Tensor, rows: Tensor, sparse: bool) -> Tensor:
+    """The gradient of a matrix of this shape, of an op's results."""
     if not sparse:
         return values
-    return torch.sparse_coo_tensor(rows, values, matrix.shape, check_invariants=False)
+    return torch.sparse_coo_tensor(rows, values, shape, check_invariants=False)
 
 
 class _EmbeddingDot(torch.autograd.Function):
@@ -281,7 +282,7 @@ class _EmbeddingDot(torch.autograd.Function):
         )
         return (
             d_hidden if wanted[0] else None,
-            _gradient(weight, d_weight, rows, ctx.sparse) if wanted[1] else None,
+            _gradient(weight.shape, d_weight, rows, ctx.sparse) if wanted[1] else None,
             None,
             None,
         )
@@ -300,49 +301,48 @@ class _NegativeSamplingLoss(torch.autograd.Function):
         reduction: int,
         sparse: bool,
     ) -> Tensor:
-        given = (source, weight, contexts, padding_idx, target, negatives, reduction)
         # As in the linear softmax loss: backward begins anew without reduction, and in float16.
         at_once = reduction != REDUCTIONS["none"] and weight.dtype != torch.float16
         wanted = list(ctx.needs_input_grad[:2]) if at_once else _NONE_WANTED
-        loss, *gradients = _ops.negative_sampling_loss(*given, wanted, sparse)
-        keep_gradients(
-            ctx, [source, weight, contexts, target, negatives], gradients if at_once else []
+        loss, *gradients = _ops.negative_sampling_loss(
+            source, weight, contexts, padding_idx, target, negatives, reduction, wanted, sparse
         )
-        ctx.options = padding_idx, reduction, sparse
-        ctx.set_materialize_grads(False)
+        saved = [source, weight, contexts, target, negatives]
+        keep_gradients(ctx, saved, gradients if at_once else [])
+        ctx.shapes = source.shape, weight.shape
+        ctx.options = padding_idx, reduction, (sparse and contexts is not None, sparse)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (d_loss,) = gradients
-        none = (None,) * 6
-        if d_loss is None:
-            return None, None, *none
-        source, weight, contexts, target, negatives, *saved = ctx.saved_tensors
         padding_idx, reduction, sparse = ctx.options
-        if create_graph_requested():
-            found = composite_gradients(
-                lambda s, w: composite(s, w, contexts, padding_idx, target, negatives, reduction),
-                [source, weight],
-                gradients,
-            )
-            return *found, *none
-        wanted = ctx.needs_input_grad[:2]
-        kept = take_gradients(ctx, saved)
-        if kept is None:
+        again = create_graph_requested()
+        kept = None if again else take_gradients(ctx, 5)
+        if kept is not None:
+            d_source, source_rows, d_weight, weight_rows = kept
+            del kept  # lest autograd find the gradients in use, and copy them
+            if not is_one(d_loss):
+                d_source, d_weight = scaled([d_source, d_weight], d_loss)
+        else:
+            source, weight, contexts, target, negatives = ctx.saved_tensors[:5]
+            if again:
+                found = composite_gradients(
+                    lambda s, w: composite(
+                        s, w, contexts, padding_idx, target, negatives, reduction
+                    ),
+                    [source, weight],
+                    gradients,
+                )
+                return *found, None, None, None, None, None, None
             d_losses = gradient_of_losses(d_loss, target.shape[0], reduction)
             d_source, source_rows, d_weight, weight_rows = _ops.negative_sampling_loss_backward(
                 *(source, weight, contexts, padding_idx, target, negatives),
-                *(d_losses, list(wanted), sparse),
+                *(d_losses, list(ctx.needs_input_grad[:2]), sparse[1]),
             )
-        else:
-            d_source, source_rows, d_weight, weight_rows = kept
-            d_source, d_weight = scaled([d_source, d_weight], d_loss)
-            del kept  # lest autograd find the gradients in use and copy them
+        wanted = ctx.needs_input_grad
         return (
-            _gradient(source, d_source, source_rows, sparse and contexts is not None)
-            if wanted[0]
-            else None,
-            _gradient(weight, d_weight, weight_rows, sparse) if wanted[1] else None,
-            *none,
+            _gradient(ctx.shapes[0], d_source, source_rows, sparse[0]) if wanted[0] else None,
+            _gradient(ctx.shapes[1], d_weight, weight_rows, sparse[1]) if wanted[1] else None,
+            *(None, None, None, None, None, None),
         )

@@ -449,7 +449,7 @@ class _SoftmaxLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        logits, target, weight, numbers, denominator, *saved = ctx.saved_tensors
+        logits, target, weight, numbers, denominator = ctx.saved_tensors[:5]
         form: Form = ctx.form
         if create_graph_requested():
             (found,) = composite_gradients(
@@ -459,7 +459,7 @@ class _SoftmaxLoss(torch.autograd.Function):
         d_loss, *others = gradients[:4]
         kept = None
         if d_loss is not None and all(d is None for d in others):
-            kept = take_gradients(ctx, tuple(saved))
+            kept = take_gradients(ctx, 5)
         if kept is not None:
             by = d_loss.unsqueeze(-1) if form.reduction == "none" else d_loss
             return scaled(kept, by)[0], None, None, None
@@ -513,7 +513,7 @@ class _LinearSoftmaxLoss(torch.autograd.Function):
         d_loss, *others = gradients[:4]
         kept = None
         if d_loss is not None and all(d is None for d in others):
-            kept = take_gradients(ctx, ctx.saved_tensors[7:])
+            kept = take_gradients(ctx, 7)
         if kept is not None:
             of_wanted = iter(scaled(kept, d_loss))
             return *(next(of_wanted) if of else None for of in wanted), *none
