@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
+import negative_sampling as sampling
 import torch
 from case import PEERS, Case, Run
 from losses import (
@@ -262,6 +263,22 @@ def token_points(tiny: bool) -> list[Point]:
     ]
 
 
+def make_sampling(peer: str, sizes: Sizes, sparse: bool) -> Run:
+    """Make the loss of negative sampling of hidden states; its words are drawn on the device."""
+    return sampling.make(peer, sizes, sparse)
+
+
+def sampling_points(tiny: bool) -> list[Point]:
+    """Return the loss of negative sampling, forward + backward."""
+    found = []
+    for sparse, v, b in product((True, False), (50,) if tiny else (10_000, 1_000_000), (100, 4096)):
+        sizes = {"B": 3 if tiny else b, "V": v}
+        make = partial(make_sampling, sizes=sizes, sparse=sparse)
+        group = f"fp32, {'sparse' if sparse else 'dense'}, forward + backward"
+        found.append(Point("negative sampling", Case(group, sizes, make), "fp32", graph=not sparse))
+    return found[:2] if tiny else found
+
+
 SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "targets": target_points,
     "logits": logits_points,
@@ -270,6 +287,7 @@ SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "tuning": tuning_points,
     "layers": layer_points,
     "tokens": token_points,
+    "negative sampling": sampling_points,
 }
 
 

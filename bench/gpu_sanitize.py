@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 import seqkern
-from seqkern.functional import cross_entropy, linear_cross_entropy, recurrent
+from seqkern.functional import (
+    cbow_negative_sampling_loss,
+    cross_entropy,
+    embedding_dot,
+    linear_cross_entropy,
+    negative_sampling_loss,
+    recurrent,
+)
 from seqkern.nn import UnigramSampler
 
 T, N, D, H = 3, 5, 9, 40
@@ -139,6 +146,27 @@ def negatives(classes: int, count: int) -> None:
 
 
 DRAWS = ((3, 2), (100, 5), (100, 60), (10_000, 7))  # classes, and how many of them
+
+
+def sampling(dtype: torch.dtype, sparse: bool) -> None:
+    """Run the loss of negative sampling, of hidden states and of contexts, and dots."""
+    words, features = 50, 33
+    weight, embedding, hidden = (
+        torch.randn(rows, features, dtype=dtype).requires_grad_() for rows in (words, 40, N * T)
+    )
+    target, negatives = torch.randint(words, (N * T,)), torch.randint(words, (N * T, 5))
+    contexts = torch.randint(-1, 40, (N * T, 4))
+    for reduction in ("mean", "none"):
+        options: dict[str, Any] = {"reduction": reduction, "sparse": sparse}
+        found = negative_sampling_loss(hidden, weight, target, negatives, **options)
+        backward(found, [hidden, weight])
+        found = cbow_negative_sampling_loss(
+            *(embedding, weight, contexts, target, negatives), **options
+        )
+        backward(found, [embedding, weight])
+    backward(embedding_dot(hidden, weight, negatives, sparse=sparse), [hidden, weight])
+
+
 OPTIONS = (
     "lengths",
     "resets",
@@ -166,6 +194,9 @@ def works(device: str) -> Iterator[tuple[str, Callable[[], None]]]:
                 yield f"loss {form} {classes} {dtype}", partial(loss, dtype, form, classes)
     for classes, count in DRAWS:
         yield f"negatives V={classes} K={count}", partial(negatives, classes, count)
+    for dtype in dtypes:
+        for sparse in (False, True):
+            yield f"negative sampling {dtype} {sparse}", partial(sampling, dtype, sparse)
     for option in OPTIONS:
         for dtype in dtypes[:2]:
             for cell in ("lstm",) if option in ("projection", "norm") else ("lstm", "gru"):

@@ -33,6 +33,10 @@ OPS = (
     "linear_softmax_loss_backward",
     "sample_alias",
     "sample_distinct",
+    "embedding_dot",
+    "embedding_dot_backward",
+    "negative_sampling_loss",
+    "negative_sampling_loss_backward",
 )
 
 # What is told of one kind of kernels only: the CPU's look at the values of ids, lengths and

@@ -187,6 +187,29 @@ def test_softmax_report_measures_times_and_memory_and_writes_its_files(tmp_path:
     assert rows[3]["memory"]["seqkern"] > 1.5 * rows[3]["memory"]["tied"]
 
 
+def test_negative_sampling_report_measures_times_and_writes_its_files(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCH / "negative_sampling_report.py"), "--quick", "--seconds=0"]
+    result = subprocess.run(
+        [*command, f"--out={tmp_path}"], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    stem = tmp_path / "negative-sampling-cpu-quick"
+    assert result.stdout == stem.with_suffix(".md").read_text() + "\n"
+    rows = json.loads(stem.with_suffix(".json").read_text())["results"]
+    assert len({row["group"] for row in rows}) == len(rows) == 6
+    assert all(timing["median"] > 0 for row in rows for timing in row["times"].values())
+
+
+def test_peers_of_negative_sampling_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    sampling = importlib.import_module("negative_sampling")
+    for cbow in (False, True):
+        run, peer = (
+            sampling.make(name, {"B": 40, "V": 100}, True, cbow) for name in ("seqkern", "torch")
+        )
+        torch.testing.assert_close(run().detach(), peer().detach())
+
+
 def test_peers_of_the_losses_do_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCH))
     losses = importlib.import_module("losses")

@@ -17,6 +17,7 @@ import backend
 import sampling_cases
 import seqkern
 from helpers import error, generator, normal
+from negative_sampling_cases import op_arguments as sampling_arguments
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
@@ -100,6 +101,27 @@ def draws(target: Tensor) -> list[Tensor]:
     counts = ((table, 5), (table, 40), (few, 8))
     found = [ops.sample_distinct(*of, target, seed, count) for of, count in counts]
     return [ops.sample_alias(table.table, seed, 1001), *found]
+
+
+def sampling(logits: Tensor, target: Tensor) -> list[Tensor]:
+    """Call all ops of negative sampling, with dense and sparse gradients; words repeat."""
+    matrix, ids = logits.flatten(0, 1)[:, :130], target.flatten()
+    weight, words = matrix[:97], ids.clamp(0) % 97
+    negatives = torch.stack([(words + k * k) % 97 for k in range(5)], 1)
+    contexts = torch.where(ids.unsqueeze(1) % 3 == 0, -1, negatives)
+    both, found = [True, True], []
+    for source, bags in ((matrix, None), (weight.clone(), contexts)):
+        given = (source, weight, bags, -1, words, negatives)
+        for sparse in (False, True):
+            results = ops.negative_sampling_loss(*given, MEAN, both, sparse)
+            d_losses = results[0].expand(len(ids))
+            results += ops.negative_sampling_loss_backward(*given, d_losses, both, sparse)
+            found += results
+    for sparse in (False, True):
+        scores = ops.embedding_dot(matrix, weight, negatives)
+        dots = ops.embedding_dot_backward(scores, matrix, weight, negatives, both, sparse)
+        found += [scores, *dots]
+    return found
 
 
 def assert_same_bits(actual: list[Tensor], expected: list[Tensor]) -> None:
@@ -201,6 +223,7 @@ def everything_of(sample: Sample) -> list[Tensor]:
     ids = target.flatten()
     rows = ops.gather_columns(logits[0], ids.clamp(0))
     found += [rows, ops.scatter_columns(rows, ids, 1001), *loss_and_gradient(logits, target)]
+    found += sampling(logits, target)
     return found + losses_with_options(logits, target) + draws(ids)
 
 
@@ -319,7 +342,8 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
         "gather_columns": (logits[0], ids),
         "scatter_columns": (logits[0].t()[:180], ids, 1001),
     }
-    others = op_arguments(logits.dtype) | sampling_cases.op_arguments()
+    others = op_arguments(logits.dtype) | sampling_arguments(logits.dtype)
+    others |= sampling_cases.op_arguments()
     cases |= pytree.tree_map_only(Tensor, Tensor.cuda, others)
     op: Callable[..., object] = getattr(ops, case)
     torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))

@@ -23,6 +23,9 @@ TESTS = [
     "test_softmax.py::test_nan_stays_in_its_row_and_reaches_the_loss",
     "test_softmax_options.py::test_loss_statistics_and_gradient_match_the_reference",
     "test_linear_softmax.py::test_loss_statistics_and_gradients_match_the_reference",
+    "test_negative_sampling.py::test_loss_and_gradients_match_the_reference",
+    "test_negative_sampling.py::test_dots_and_their_gradients_match_the_reference",
+    "test_negative_sampling.py::test_log_sigmoid_and_its_slope_are_accurate_everywhere",
 ]
 HERE = Path(__file__).parent
 IN_USE = seqkern.build_info()["isa"]  # tested by this process itself

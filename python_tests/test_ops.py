@@ -7,6 +7,8 @@ from torch import Tensor
 import backend
 from backend import on_cpu, on_cuda
 from helpers import KERNEL_DTYPES, SLOW, error, generator, loss_reference, normal
+from negative_sampling_cases import SAMPLING_DTYPES
+from negative_sampling_cases import op_arguments as sampling_arguments
 from recurrent_cases import OUTPUTS, PLAIN, draw
 from recurrent_ops import ROUNDINGS, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
@@ -19,7 +21,9 @@ PLAIN_LOSS = (None, -1, 0.0, 0.0, 0.0, 1.0, 0, 0)  # class weight and options, w
 AGREEMENT = ("test_schema", "test_faketensor")
 SOFTMAX_OPS = [op for op in backend.OPS if "softmax" in op or op == "scale_"]
 SAMPLING_OPS = [op for op in backend.OPS if op.startswith("sample_")]
-OTHER_OPS = [op for op in backend.OPS if op not in (*SOFTMAX_OPS, *SAMPLING_OPS)]
+NEGATIVE_SAMPLING_OPS = list(sampling_arguments(torch.float32))
+CASES_APART = (*SOFTMAX_OPS, *SAMPLING_OPS, *NEGATIVE_SAMPLING_OPS)
+OTHER_OPS = [op for op in backend.OPS if op not in CASES_APART]
 
 
 @pytest.mark.parametrize("op", backend.OPS)
@@ -35,7 +39,7 @@ def test_the_ops_run_the_kernels_of_the_backend(op: str) -> None:
 
 
 @on_cpu
-def test_float16_is_refused_but_by_the_softmax_loss() -> None:
+def test_float16_is_refused_but_by_the_losses() -> None:
     expect_refusal(torch.float16)
 
 
@@ -54,6 +58,15 @@ def test_unsupported_dtype_is_refused(dtype: torch.dtype) -> None:
         ops.linear_softmax_loss(*layer, MEAN, False, all_of_them, 1 << 20)
     with pytest.raises(TypeError, match="^hidden has dtype"):
         ops.linear_softmax_loss_backward(*layer, numbers, d_numbers, all_of_them, 1 << 20)
+    words = (matrix, matrix, target, target[:, None])
+    with pytest.raises(TypeError, match="^hidden has dtype"):
+        ops.embedding_dot(*words[:3])
+    with pytest.raises(TypeError, match="^hidden has dtype"):
+        ops.negative_sampling_loss(*words[:2], None, -1, *words[2:], 1, [True, True], False)
+    with pytest.raises(TypeError, match="^embedding has dtype"):
+        ops.negative_sampling_loss(
+            *(*words[:2], target[:, None], -1, *words[2:]), 1, [True, True], True
+        )
 
 
 def expect_refusal(dtype: torch.dtype) -> None:
@@ -73,6 +86,14 @@ def expect_refusal(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("case", SOFTMAX_OPS)
 def test_softmax_ops_agree_with_their_fake_implementations(case: str, dtype: torch.dtype) -> None:
     torch.library.opcheck(getattr(ops, case), op_arguments(dtype)[case], test_utils=AGREEMENT)
+
+
+@pytest.mark.parametrize("dtype", SAMPLING_DTYPES, ids=str)
+@pytest.mark.parametrize("case", NEGATIVE_SAMPLING_OPS)
+def test_negative_sampling_ops_agree_with_their_fake_implementations(
+    case: str, dtype: torch.dtype
+) -> None:
+    torch.library.opcheck(getattr(ops, case), sampling_arguments(dtype)[case], test_utils=AGREEMENT)
 
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)

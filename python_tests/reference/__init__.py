@@ -28,9 +28,11 @@ from .cells import CELLS
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
 from .layer_norm import LayerNorm
+from .negative_sampling import CBOW, EmbeddingDot, NegativeSamplingLoss, SigmoidWithLoss, SkipGram
 from .numerical import numerical_gradient
 from .recurrent import LSTM, RNN, TimeLSTM, TimeRNN
 from .sequence import RecurrentReference, RecurrentResult
+from .simple_word2vec import SimpleCBOW, SimpleSkipGram
 from .softmax import (
     CrossEntropy,
     CrossEntropyResult,
@@ -42,16 +44,23 @@ from .variable import Variable
 from .word_vectors import WordVectors, draw_alias, philox
 
 __all__ = [
+    "CBOW",
     "CELLS",
     "LSTM",
     "RNN",
     "CrossEntropy",
     "CrossEntropyResult",
     "Embedding",
+    "EmbeddingDot",
     "LayerNorm",
     "LinearCrossEntropy",
+    "NegativeSamplingLoss",
     "RecurrentReference",
     "RecurrentResult",
+    "SigmoidWithLoss",
+    "SimpleCBOW",
+    "SimpleSkipGram",
+    "SkipGram",
     "SoftmaxWithLoss",
     "TimeAffine",
     "TimeDropout",
