@@ -6,11 +6,12 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from seqkern.training.trainer import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class JsonLog:
@@ -29,6 +30,10 @@ class ConsoleProgress:
     """A line for every epoch; on a terminal, a bar with perplexity and tokens per second, too."""
 
     def __init__(self, console: Console | None = None) -> None:
+        # Here, for it takes a while to import.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
