@@ -6,6 +6,7 @@
 #include "math/cell_list.h"
 #include "math/types.h"
 #include "params/columns.h"
+#include "params/negative_sampling.h"
 #include "params/recurrent.h"
 #include "params/softmax.h"
 
@@ -26,6 +27,7 @@ struct KernelTable {
   void (*scatter_columns)(const ColumnsParams<T>&);
   void (*softmax_loss)(const SoftmaxParams<T>&);
   void (*linear_softmax_loss)(const LinearSoftmaxParams<T>&);
+  void (*negative_sampling)(const NegativeSamplingParams<T>&);
 };
 
 template <class T>

@@ -1,6 +1,7 @@
 // The body of kernels_<isa>.cpp: every CPU kernel, compiled for the instruction set whose target pragma stands above.
 #include "cpu/columns.h"
 #include "cpu/linear_softmax.h"
+#include "cpu/negative_sampling.h"
 #include "cpu/recurrent_backward.h"
 #include "cpu/recurrent_forward.h"
 #include "cpu/softmax.h"
@@ -18,20 +19,24 @@ constexpr RecurrentKernels<T> kRecurrentKernels = {recurrent_forward<Cell, T>, r
 template <class T>
 constexpr KernelTable<T> make_table() {
 #define SEQKERN_RECURRENT_KERNELS(name, Cell) kRecurrentKernels<T, Cell>,
-  return {
-      {SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, gather_columns<T>, scatter_columns<T>, softmax_loss<T>, linear_softmax_loss<T>};
+  return {{SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)},
+          gather_columns<T>,
+          scatter_columns<T>,
+          softmax_loss<T>,
+          linear_softmax_loss<T>,
+          negative_sampling<T>};
 }
 
 // Of a half type without products of its own.
 template <class T>
 constexpr KernelTable<T> make_half_table() {
-  return {{}, nullptr, nullptr, softmax_loss<T>, linear_softmax_loss<T>};
+  return {{}, nullptr, nullptr, softmax_loss<T>, linear_softmax_loss<T>, negative_sampling<T>};
 }
 
 #if SEQKERN_BFLOAT16_DOT  // which changes nothing for the other types
 using T = math::BFloat16;
 const KernelTable<T> bfloat16_table = {
-    {SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, nullptr, nullptr, softmax_loss<T>, linear_softmax_loss<T>};
+    {SEQKERN_CELLS(SEQKERN_RECURRENT_KERNELS)}, nullptr, nullptr, softmax_loss<T>, linear_softmax_loss<T>, negative_sampling<T>};
 #else
 const KernelTable<float> float_table = make_table<float>();
 const KernelTable<double> double_table = make_table<double>();

@@ -4,7 +4,7 @@
 // copies never mix. SEQKERN_VECTOR_BYTES tells the instruction sets apart, and SEQKERN_BFLOAT16_DOT the dot product of bfloat16
 // pairs (a target pragma does not define __AVX512F__ and the like before GCC 13). Arithmetic, comparison and broadcast of a
 // scalar come from the language; this header adds unaligned and partial memory access, conversion, reductions, transposition, and
-// exp and tanh.
+// exp, tanh and log1p.
 #pragma once
 
 #include <cstdint>
@@ -329,9 +329,28 @@ SEQKERN_INLINE cpu::SEQKERN_ISA::Float tanh_value(cpu::SEQKERN_ISA::Float x) {
   return (Float)((Int)(y + ((e - 2.0f * y) - e * y) * estimate) | sign);
 }
 
+// log(1 + x) for 0 <= x <= 1, within 2 ulp: 2 artanh(s) with s = x / (2 + x) <= 1/3, by its series, in which nothing cancels.
+SEQKERN_INLINE cpu::SEQKERN_ISA::Float log1p_value(cpu::SEQKERN_ISA::Float x) {
+  using namespace cpu::SEQKERN_ISA;
+  const Float s = x / (2.0f + x), square = s * s;
+  Float sum = square * (1.0f / 15) + 1.0f / 13;
+  sum = sum * square + 1.0f / 11;
+  sum = sum * square + 1.0f / 9;
+  sum = sum * square + 1.0f / 7;
+  sum = sum * square + 1.0f / 5;
+  sum = sum * square + 1.0f / 3;
+  const Float twice = s + s;
+  return twice + twice * square * sum;
+}
+
 // float64 exists for gradient checks: exactness before speed.
 SEQKERN_INLINE cpu::SEQKERN_ISA::Double exp_value(cpu::SEQKERN_ISA::Double x) {
   for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::exp(x[i]);
+  return x;
+}
+
+SEQKERN_INLINE cpu::SEQKERN_ISA::Double log1p_value(cpu::SEQKERN_ISA::Double x) {
+  for (int i = 0; i < cpu::SEQKERN_ISA::kLanes<double>; ++i) x[i] = ::log1p(x[i]);
   return x;
 }
 

@@ -14,6 +14,8 @@ SEQKERN_HD float exp_value(float x) { return expf(x); }
 SEQKERN_HD double exp_value(double x) { return ::exp(x); }
 SEQKERN_HD float tanh_value(float x) { return tanhf(x); }
 SEQKERN_HD double tanh_value(double x) { return ::tanh(x); }
+SEQKERN_HD float log1p_value(float x) { return log1pf(x); }
+SEQKERN_HD double log1p_value(double x) { return ::log1p(x); }
 SEQKERN_HD float reciprocal(float x) { return 1 / x; }
 SEQKERN_HD double reciprocal(double x) { return 1 / x; }
 

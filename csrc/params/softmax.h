@@ -6,11 +6,9 @@
 
 #include "math/softmax_options.h"
 #include "math/types.h"
+#include "params/reduction.h"
 
 namespace seqkern {
-
-// Over rows: none: the loss is row by row; mean: over the rows that count, weighted by the class weights of hard targets.
-enum class Reduction { none, mean, sum };
 
 // What logits are held against. T: the tensors' type, S: the type of sums.
 template <class T, class S = math::Sum<T>>
@@ -33,7 +31,7 @@ struct SoftmaxParams {
   int threads;      // CPU only
   int64_t stride;   // CUDA only: between rows of numbers, ranks and d_numbers: R, or more where these are parts of wider arrays
   bool statistics;  // whether to yield kRowMean and ranks
-  Reduction reduction;
+  Reduction reduction;  // mean: over the rows that count, weighted by the class weights of hard targets
   SoftmaxTarget<T, S> target;
   const T* logits;     // [R, V]
   S* numbers;          // [kRowNumbers, R]; read, not written, with d_numbers

@@ -27,9 +27,11 @@ from .cells import CELLS
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
 from .layer_norm import LayerNorm
+from .negative_sampling import CBOW, EmbeddingDot, NegativeSamplingLoss, SigmoidWithLoss, SkipGram
 from .numerical import numerical_gradient
 from .recurrent import LSTM, RNN, TimeLSTM, TimeRNN
 from .sequence import RecurrentReference, RecurrentResult
+from .simple_word2vec import SimpleCBOW, SimpleSkipGram
 from .softmax import (
     CrossEntropy,
     CrossEntropyResult,
@@ -40,16 +42,23 @@ from .softmax import (
 from .variable import Variable
 
 __all__ = [
+    "CBOW",
     "CELLS",
     "LSTM",
     "RNN",
     "CrossEntropy",
     "CrossEntropyResult",
     "Embedding",
+    "EmbeddingDot",
     "LayerNorm",
     "LinearCrossEntropy",
+    "NegativeSamplingLoss",
     "RecurrentReference",
     "RecurrentResult",
+    "SigmoidWithLoss",
+    "SimpleCBOW",
+    "SimpleSkipGram",
+    "SkipGram",
     "SoftmaxWithLoss",
     "TimeAffine",
     "TimeDropout",

@@ -4,6 +4,7 @@ from seqkern.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from seqkern.nn.cells import GRUCell, LSTMCell, RNNCell
 from seqkern.nn.convert import convert, revert
 from seqkern.nn.layers import GRU, LSTM, RNN
+from seqkern.nn.negative_sampling import EmbeddingDot, NegativeSamplingLoss
 from seqkern.nn.options import Options
 from seqkern.nn.recurrent import RecurrentOutput
 from seqkern.nn.samplers import (
@@ -20,10 +21,12 @@ __all__ = [
     "RNN",
     "AdaptiveLogSoftmaxWithLoss",
     "CrossEntropyLoss",
+    "EmbeddingDot",
     "GRUCell",
     "LSTMCell",
     "LinearCrossEntropyLoss",
     "LogUniformSampler",
+    "NegativeSamplingLoss",
     "Options",
     "RNNCell",
     "RecurrentOutput",
