@@ -15,7 +15,6 @@ from torch import Tensor
 import seqkern.functional as F
 from backend import on_cpu, on_cuda
 from helpers import examples, generator, normal, threads, to_array
-from reference import EmbeddingDot
 from negative_sampling_cases import (
     REDUCTIONS,
     SAMPLING_DTYPES,
@@ -29,6 +28,7 @@ from negative_sampling_cases import (
     recipes,
     reference,
 )
+from reference import EmbeddingDot
 from softmax_cases import ROUNDINGS
 
 dtypes = pytest.mark.parametrize("dtype", SAMPLING_DTYPES, ids=str)

@@ -17,12 +17,15 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         "train a model",
         {
             "lm": ("a language model", "train_lm"),
+            "word2vec": ("word vectors, with gensim's options", "train_word2vec"),
+            "cbow": ("word vectors through autograd, as in the book", "train_cbow"),
         },
     ),
     "eval": (
         "evaluate a model",
         {
             "lm": ("a language model", "eval_lm"),
+            "word2vec": ("word vectors", "eval_word2vec"),
         },
     ),
     "generate": ("generate text", {"lm": ("a language model", "generate_lm")}),
