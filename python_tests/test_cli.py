@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command_line import error_line
 from helpers import threads
 from seqkern.cli import demo, main
 from seqkern.data import load_corpus
@@ -64,16 +65,6 @@ def command(book: Path, run: Path, *options: str) -> list[str]:
     return [*fixed, *SIZES.split(), *EVALUATION.split(), *options]
 
 
-def error_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Run a command that must fail; return its message, checked to be one line."""
-    capsys.readouterr()
-    assert main(arguments) == 2
-    output = capsys.readouterr()
-    assert output.err.startswith("seqkern: error: ")
-    assert output.err.count("\n") == 1
-    return output.err.removeprefix("seqkern: error: ").rstrip()
-
-
 # The commands
 
 
@@ -81,6 +72,17 @@ def test_info_prints_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["torch"] == torch.__version__
+
+
+def test_commands_import_no_more_than_they_need() -> None:
+    """Word vectors of a text of megabytes take as long as a few imports."""
+    code = (
+        "import contextlib, sys; from seqkern.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['train', 'word2vec', '--help'])\n"
+        "print(sorted({'rich', 'scipy', 'torch._dynamo'} & sys.modules.keys()))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert output.splitlines()[-1] == b"[]"
 
 
 def test_train_leaves_a_run_and_reports(
@@ -244,6 +246,7 @@ def test_ctrl_c_saves_and_still_evaluates(
     [
         ("", "required: COMMAND"),
         ("train", "required: TASK"),
+        ("train gpt", "argument TASK: invalid choice: 'gpt'"),
         ("train lm", "--data is missing"),
         ("train lm --data absent/ptb", "no such text file or folder: .*absent/ptb"),
         ("train lm --data pydoc --preset huge", "--preset: invalid choice: 'huge'"),

@@ -9,14 +9,10 @@ from seqkern.training import Run, RunConfig, load_book_arrays, rnnlm_from_book, 
 from seqkern.training.checkpoint import model_tensors
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "import-book", help='import an Rnnlm.pkl of "Deep Learning from Scratch 2"'
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("file", metavar="FILE", help="pickled list of NumPy arrays")
     parser.add_argument("out", metavar="OUT", help="folder of the run, to be made")
-    parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from seqkern.cli.generate import prompt_tokens
+from seqkern.cli.generate_lm import prompt_tokens
 from seqkern.cli.options import add_machine_options, use_machine
-from seqkern.cli.train import fit, report_test
+from seqkern.cli.train_lm import fit, report_test
 from seqkern.data import Corpus, detokenize, load_corpus
 from seqkern.data.text import UNK
 from seqkern.training import PRESETS, Run, RunConfig, Trainer, build_model, generate
@@ -34,17 +34,13 @@ ROUND_SECONDS = 1.5  # of each backend
 PROMPTS = ("The", "If the", "A class")
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo", help="train on the text inside Python for two minutes, sample, compare"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument(
         "--seconds", type=float, default=95.0, help="longest time to train (default 95)"
     )
     parser.add_argument("--out", help="folder of the run, to be made (default: runs/demo-TIME)")
     add_machine_options(parser)
-    parser.set_defaults(command=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,10 +7,8 @@ import argparse
 import seqkern
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = commands.add_parser("info", help="versions, CPU capability, CUDA")
-    parser.set_defaults(command=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
 
 
 def run(args: argparse.Namespace) -> int:

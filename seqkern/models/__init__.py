@@ -1,5 +1,16 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
+from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 
-__all__ = ["MODELS", "BetterRnnlm", "Rnnlm", "SimpleRnnlm", "State"]
+__all__ = [
+    "CBOW",
+    "MODELS",
+    "BetterRnnlm",
+    "Rnnlm",
+    "SimpleCBOW",
+    "SimpleRnnlm",
+    "SimpleSkipGram",
+    "SkipGram",
+    "State",
+]

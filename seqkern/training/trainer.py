@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +21,7 @@ from seqkern.training.checkpoint import (
 )
 from seqkern.training.config import RunConfig
 from seqkern.training.evaluation import evaluate, perplexity
+from seqkern.training.interrupt import catch_interrupt
 from seqkern.training.run import Run
 from seqkern.training.state import pack_optimizer, pack_rng, unpack_optimizer, unpack_rng
 
@@ -129,7 +127,7 @@ class Trainer:
         if self.epoch == self.iteration == 0:
             self.save()
         reason = "finished"
-        with _catch_interrupt() as interrupted:
+        with catch_interrupt() as interrupted:
             while self.epoch < self.config.epochs:
                 self.step()
                 if self.iteration % REPORT_INTERVAL == 0:
@@ -319,24 +317,3 @@ def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Opt
 
 def _detach(state: State) -> State:
     return state.detach() if isinstance(state, Tensor) else (state[0].detach(), state[1].detach())
-
-
-@contextmanager
-def _catch_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag; a second one raises KeyboardInterrupt as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    caught = False
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handle(signum: int, frame: object) -> None:
-        nonlocal caught
-        caught = True
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: caught
-    finally:
-        signal.signal(signal.SIGINT, previous)

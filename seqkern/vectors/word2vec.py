@@ -44,6 +44,10 @@ class TrainingReport:
         Mean loss of an example (nats) since the last report: of one word and its negatives, or of
         its path.
     learning_rate : float
+    epoch_loss : float
+        Mean loss of an example in this epoch so far.
+    epoch_ended : bool
+        Whether this is the epoch's last report.
     """
 
     epoch: int
@@ -53,6 +57,8 @@ class TrainingReport:
     words_per_second: float
     loss: float
     learning_rate: float
+    epoch_loss: float
+    epoch_ended: bool
 
 
 @dataclass
@@ -400,6 +406,11 @@ class Word2Vec:
         losses = self._progress.losses if self._progress else []
         return [loss / examples if examples else 0.0 for loss, examples, _ in losses]
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a training has begun and not ended, so that it can be resumed."""
+        return self._progress is not None and not self._progress.finished
+
     def _resumed(self, text: EncodedText) -> _Progress:
         progress = self._progress
         if progress is None or progress.finished:
@@ -462,6 +473,8 @@ class Word2Vec:
                 words_per_second=words / max(seconds, 1e-9),
                 loss=totals.loss / totals.examples if totals.examples else 0.0,
                 learning_rate=rate + end * step,
+                epoch_loss=self.epoch_losses[epoch],
+                epoch_ended=progress.epoch > epoch,
             )
 
     # Results

@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqkern.cli.options import (
-    add_machine_options,
-    add_task_parser,
-    data_path,
-    load_run_corpus,
-    use_machine,
-)
+from seqkern.cli.options import add_machine_options, use_machine
+from seqkern.cli.runs import data_path, load_run_corpus
 from seqkern.data import Corpus, evaluation_blocks, load_corpus
 from seqkern.training import (
     PRESETS,
@@ -36,9 +31,8 @@ from seqkern.training.run import CONFIG, LOG
 _RESUMABLE = {"epochs", "checkpoint_seconds", "checkpoint_iterations"}
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = add_task_parser(commands, "train", "train a model", run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument("--data", help="folder with train/valid/test text, one text file, or pydoc")
     parser.add_argument("--preset", choices=PRESETS, help="settings to start from (default rnnlm)")
     parser.add_argument("--out", help="folder of the run, to be made (default: runs/PRESET-TIME)")

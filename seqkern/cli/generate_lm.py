@@ -6,16 +6,16 @@ import argparse
 
 import torch
 
-from seqkern.cli.options import add_run_options, add_task_parser, load_run_corpus, use_machine
+from seqkern.cli.options import use_machine
+from seqkern.cli.runs import add_run_options, load_run_corpus
 from seqkern.data import Vocabulary, detokenize, tokenize
 from seqkern.data.text import EOS
 from seqkern.training import Run
 from seqkern.training import generate as sample
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = add_task_parser(commands, "generate", "generate text", run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add_run_options(parser)
     parser.add_argument(
         "--prompt", default="", help="text to continue (default: the start of a line)"

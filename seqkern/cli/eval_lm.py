@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from seqkern.cli.options import add_run_options, add_task_parser, load_run_corpus, use_machine
+from seqkern.cli.options import use_machine
+from seqkern.cli.runs import add_run_options, load_run_corpus
 from seqkern.training import Run
 from seqkern.training import evaluate as perplexity_of
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command."""
-    parser = add_task_parser(commands, "eval", "evaluate a model", run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add_run_options(parser)
     parser.add_argument(
         "--split", choices=("train", "valid", "test"), default="test", help="default: test"
