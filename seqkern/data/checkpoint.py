@@ -81,10 +81,14 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise ValueError(f"checkpoint {path} is truncated or corrupt: {error}") from error
     if header is None:
         raise ValueError(f"{path} is a safetensors file, but no checkpoint of seqkern")
-    content = json.loads(header)
-    if content["crc32"] != _checksum(tensors):
+    try:
+        content = json.loads(header)
+        checksum, meta = content["crc32"], content["meta"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no checkpoint of seqkern, or corrupt: {error!r}") from error
+    if checksum != _checksum(tensors):
         raise ValueError(f"checkpoint {path} is corrupt: its checksum does not match its content")
-    return tensors, content["meta"]
+    return tensors, meta
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

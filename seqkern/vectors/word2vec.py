@@ -558,12 +558,17 @@ class Word2Vec:
         tensors, meta = load_checkpoint(path)
         if meta.get("model") != "word2vec":
             raise ValueError(f"{path} is a checkpoint of seqkern, but not of Word2Vec")
-        objective, settings = dict(meta["objective"]), dict(meta["settings"])
-        hs = objective["hs"]
-        arguments = {**objective, **settings, "negative": 0 if hs else objective["negative"]}
-        model = cls(**arguments, device=device)
-        blob = bytes(tensors["words"].numpy())
-        model.words = json.loads(blob)
+        try:
+            return cls._restored(tensors, meta, device)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} is corrupt: {error!r}") from error
+
+    @classmethod
+    def _restored(
+        cls, tensors: dict[str, Tensor], meta: dict[str, Any], device: torch.device | str
+    ) -> Word2Vec:
+        model = cls(**meta["objective"], **meta["settings"], device=device)
+        model.words = json.loads(bytes(tensors["words"].numpy()))
         model.counts = tensors["counts"]
         model.trainable = Trainable(model.objective, model.words, model.counts, model.device)
         model.trainable.input.copy_(tensors["input"])
