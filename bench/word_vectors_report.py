@@ -67,7 +67,7 @@ def speeds(text: Text, size: int, sg: int, peers: Sequence[str], threads: int, r
 
 def processes(text: Text, sg: int, threads: int, rounds: int, folder: Path) -> Any:
     """Seconds of whole processes, from a text file to a file of vectors."""
-    cli = ["-m", "seqkern.cli", "train", "word2vec", str(text.path)]
+    cli = ["-m", "seqkern.cli", "train", "word2vec", "--data", str(text.path)]
     cli += ["--vector-size", "100", "--sample", "0", "--epochs", "1", "--workers", str(threads)]
     cli += ["--out", str(folder / "run"), "--export", str(folder / "ours.bin")]
     cli += ["--sg"] if sg else []

@@ -1,4 +1,4 @@
-"""CBOW and skip-gram of the zoo: the reference layers' losses and gradients, and the training loop."""
+"""CBOW and skip-gram of the zoo: losses and gradients of the reference layers, and the loop."""
 
 import math
 import signal
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
 from torch import Tensor
 
+import reference
 from helpers import threads
 from seqkern.data.contexts import ContextBatches, seeded_generator
 from seqkern.models import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
