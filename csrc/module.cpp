@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "ops/negative_sampling_node.h"
 #include "text/bindings.h"
 
 #ifdef SEQKERN_WITH_CUDA
@@ -83,6 +84,7 @@ PYBIND11_MODULE(_C, module) {
   module.attr("torch_built_against") = SEQKERN_TORCH_VERSION;  // checked on import, where build_info() might throw
   module.def("build_info", &build_info, "Facts fixed when this extension was compiled, and the instruction set in use.");
   seqkern::text::bind(module);
+  seqkern::ops::bind_negative_sampling(module);
 #ifdef SEQKERN_WITH_CUDA
   module.def("recurrent_plans", &recurrent_plans, "As seqkern.cuda.recurrent_plans has it.");
 #endif

@@ -177,8 +177,9 @@ class NegativeSampling {
     if (p_.contexts) average(block, first, count);
     const int64_t scores = count * p_.words.each;
     int64_t* const ids = block.ids.get();
-    for (int64_t b = 0, i = 0; b < count; ++b)
-      for (int64_t j = 0; j < p_.words.each; ++j) ids[i++] = word(first + b, j);
+    int64_t known = 0;  // ids of the block, and a vector's worth of those that follow it
+    for (int64_t b = first; b < p_.examples && known < scores + kOne; ++b)
+      for (int64_t j = 0; j < p_.words.each && known < scores + kOne; ++j) ids[known++] = word(b, j);
     S* const slopes = block.scores.get();
     if (p_.d_scores) {
       for (int64_t i = 0; i < scores; i += kOne) {
@@ -186,7 +187,7 @@ class NegativeSampling {
         store_partial(slopes + i, load_sum(p_.d_scores + first * p_.words.each + i, lanes), lanes);
       }
     } else {
-      score(first, scores, ids, slopes);
+      score(first, scores, ids, known, slopes);
       if (p_.scores)
         for (int64_t i = 0; i < scores; i += kOne)
           store_sum(p_.scores + first * p_.words.each + i, load(slopes + i), lanes_of(scores - i));
@@ -215,12 +216,12 @@ class NegativeSampling {
   }
 
   // Scores of the block's words, a vector of them at a time; the last vector is filled up with anything.
-  void score(int64_t first, int64_t count, const int64_t* ids, S* scores) const {
+  void score(int64_t first, int64_t count, const int64_t* ids, int64_t known, S* scores) const {
     int64_t b = first, j = 0;
     for (int64_t i = 0; i < count; i += kOne) {
       Vec<S> rows[kOne] = {};
       for (int64_t k = 0; k < lanes_of(count - i); ++k) {
-        if (i + k + kOne < count) prefetch(vector(ids[i + k + kOne]));
+        if (i + k + kOne < known) prefetch(vector(ids[i + k + kOne]));
         rows[k] = products<S>(hidden_ + b * p_.features, vector(ids[i + k]), p_.features);
         if (++j == p_.words.each) j = 0, ++b;
       }

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
-
-_ops = torch.ops.seqkern
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
@@ -127,45 +124,3 @@ def composite_gradients(
         )
     )
     return [next(found) if t is not None and t.requires_grad else None for t in aliases]
-
-
-def keep_gradients(ctx: Any, saved: list[Tensor | None], gradients: list[Tensor]) -> None:
-    """Save tensors, and the gradients that forward has computed, or none.
-
-    Backward hands these over to autograd, to scale and keep; so they are saved tensors only where
-    they must be, in compiled functions.
-    """
-    compiling = torch.compiler.is_compiling()
-    ctx.save_for_backward(*saved, *(gradients if compiling else ()))
-    ctx.gradients = None if compiling or not gradients else gradients
-
-
-def take_gradients(ctx: Any, saved: int) -> list[Tensor] | None:
-    """The gradients of :func:`keep_gradients`, once; None if there are none left.
-
-    They come after so many saved tensors, if at all.
-    """
-    gradients, ctx.gradients = ctx.gradients, None
-    if gradients is None and torch.compiler.is_compiling():
-        return list(ctx.saved_tensors[saved:]) or None
-    return gradients
-
-
-def is_one(by: Tensor) -> bool:
-    """Whether a scalar is 1, where one may look at it without waiting for a device."""
-    plain = type(by) is Tensor and torch._C._len_torch_dispatch_stack() == 0
-    return plain and by.is_cpu and by.dim() == 0 and by.item() == 1
-
-
-def scaled(gradients: list[Tensor], by: Tensor) -> list[Tensor]:
-    """The gradients times `by`, in place where nothing forbids it."""
-    if torch.compiler.is_compiling() or transforms_active():
-        return [gradient * by for gradient in gradients]
-    if is_one(by):
-        return gradients
-    for gradient in gradients:
-        if by.dim() == 0:
-            _ops.scale_(gradient, by)
-        else:
-            gradient.mul_(by)
-    return gradients

@@ -5,15 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqkern._build_info import extension
 from seqkern.functional._autograd import (
     autocast_enabled,
     composite_gradients,
     create_graph_requested,
-    is_one,
-    keep_gradients,
     needs_gradient,
-    scaled,
-    take_gradients,
     transforms_active,
     without_autocast,
 )
@@ -250,7 +247,12 @@ def _loss(
     if needs_gradient(source, weight):
         if source is weight:  # torch.compile takes no tensor twice
             weight = weight.view_as(weight)
-        return _NegativeSamplingLoss.apply(source, weight, *given[2:], sparse)
+        # In float16 a gradient scaler's factor must come before the rounding, and without reduction
+        # each example has a factor of its own: backward computes the gradients then.
+        at_once = kind != REDUCTIONS["none"] and weight.dtype != torch.float16
+        if at_once and not torch.compiler.is_compiling():
+            return extension.negative_sampling_loss(source, weight, *given[2:], sparse)
+        return _NegativeSamplingLoss.apply(source, weight, *given[2:], sparse, at_once)
     return _ops.negative_sampling_loss(*given, _NONE_WANTED, sparse)[0]
 
 
@@ -288,7 +290,41 @@ class _EmbeddingDot(torch.autograd.Function):
         )
 
 
+def gradients_anew(
+    source: Tensor,
+    weight: Tensor,
+    contexts: Tensor | None,
+    padding_idx: int,
+    target: Tensor,
+    negatives: Tensor,
+    reduction: int,
+    sparse: bool,
+    d_loss: Tensor,
+    create_graph: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of source and weight, with a graph of their own if that is asked for."""
+    if create_graph:
+        d_source, d_weight = composite_gradients(
+            lambda s, w: composite(s, w, contexts, padding_idx, target, negatives, reduction),
+            [source, weight],
+            [d_loss],
+        )
+        return d_source, d_weight
+    wanted = [source.requires_grad, weight.requires_grad]
+    values, source_rows, weight_values, weight_rows = _ops.negative_sampling_loss_backward(
+        *(source, weight, contexts, padding_idx, target, negatives),
+        *(gradient_of_losses(d_loss, target.shape[0], reduction), wanted, sparse),
+    )
+    sparse_source = sparse and contexts is not None
+    return (
+        _gradient(source.shape, values, source_rows, sparse_source) if wanted[0] else None,
+        _gradient(weight.shape, weight_values, weight_rows, sparse) if wanted[1] else None,
+    )
+
+
 class _NegativeSamplingLoss(torch.autograd.Function):
+    """What ops/negative_sampling_node.cpp does not do: compiled graphs, and gradients anew."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -300,49 +336,29 @@ class _NegativeSamplingLoss(torch.autograd.Function):
         negatives: Tensor,
         reduction: int,
         sparse: bool,
+        at_once: bool,
     ) -> Tensor:
-        # As in the linear softmax loss: backward begins anew without reduction, and in float16.
-        at_once = reduction != REDUCTIONS["none"] and weight.dtype != torch.float16
         wanted = list(ctx.needs_input_grad[:2]) if at_once else _NONE_WANTED
-        loss, *gradients = _ops.negative_sampling_loss(
+        loss, d_source, _, d_weight, _ = _ops.negative_sampling_loss(
             source, weight, contexts, padding_idx, target, negatives, reduction, wanted, sparse
         )
-        saved = [source, weight, contexts, target, negatives]
-        keep_gradients(ctx, saved, gradients if at_once else [])
-        ctx.shapes = source.shape, weight.shape
-        ctx.options = padding_idx, reduction, (sparse and contexts is not None, sparse)
+        kept = (d_source, d_weight) if at_once else ()
+        ctx.save_for_backward(source, weight, contexts, target, negatives, *kept)
+        ctx.options = padding_idx, reduction, sparse
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (d_loss,) = gradients
-        padding_idx, reduction, sparse = ctx.options
-        again = create_graph_requested()
-        kept = None if again else take_gradients(ctx, 5)
-        if kept is not None:
-            d_source, source_rows, d_weight, weight_rows = kept
-            del kept  # lest autograd find the gradients in use, and copy them
-            if not is_one(d_loss):
-                d_source, d_weight = scaled([d_source, d_weight], d_loss)
+        source, weight, contexts, target, negatives, *kept = ctx.saved_tensors
+        if kept:  # in compiled graphs, where gradients are dense
+            found = [
+                d * d_loss if needed else None
+                for d, needed in zip(kept, ctx.needs_input_grad[:2], strict=True)
+            ]
         else:
-            source, weight, contexts, target, negatives = ctx.saved_tensors[:5]
-            if again:
-                found = composite_gradients(
-                    lambda s, w: composite(
-                        s, w, contexts, padding_idx, target, negatives, reduction
-                    ),
-                    [source, weight],
-                    gradients,
-                )
-                return *found, None, None, None, None, None, None
-            d_losses = gradient_of_losses(d_loss, target.shape[0], reduction)
-            d_source, source_rows, d_weight, weight_rows = _ops.negative_sampling_loss_backward(
-                *(source, weight, contexts, padding_idx, target, negatives),
-                *(d_losses, list(ctx.needs_input_grad[:2]), sparse[1]),
-            )
-        wanted = ctx.needs_input_grad
-        return (
-            _gradient(ctx.shapes[0], d_source, source_rows, sparse[0]) if wanted[0] else None,
-            _gradient(ctx.shapes[1], d_weight, weight_rows, sparse[1]) if wanted[1] else None,
-            *(None, None, None, None, None, None),
-        )
+            padding_idx, reduction, sparse = ctx.options
+            words = (contexts, padding_idx, target, negatives)
+            again = create_graph_requested()
+            found = list(gradients_anew(source, weight, *words, reduction, sparse, d_loss, again))
+        return *found, *(None,) * 7

@@ -11,10 +11,7 @@ from seqkern.functional._autograd import (
     composite_gradients,
     create_graph_requested,
     distinct,
-    keep_gradients,
     needs_gradient,
-    scaled,
-    take_gradients,
     transforms_active,
     without_autocast,
 )
@@ -432,6 +429,37 @@ def _linear_softmax_loss(
     return _ops.linear_softmax_loss(hidden, weight, bias, target, class_weight, *options)
 
 
+def _keep(ctx: Any, saved: list[Tensor | None], gradients: list[Tensor]) -> None:
+    """Save tensors, and the gradients that forward has computed, or none.
+
+    Backward hands these over to autograd, to scale and keep; so they are saved tensors only where
+    they must be, in compiled functions.
+    """
+    compiling = torch.compiler.is_compiling()
+    ctx.save_for_backward(*saved, *(gradients if compiling else ()))
+    ctx.gradients = None if compiling or not gradients else gradients
+
+
+def _take(ctx: Any, saved_gradients: tuple[Tensor, ...]) -> list[Tensor] | None:
+    """The gradients of :func:`_keep`, once; None if there are none left."""
+    if saved_gradients:
+        return list(saved_gradients)
+    gradients, ctx.gradients = ctx.gradients, None
+    return gradients
+
+
+def _scaled(gradients: list[Tensor], by: Tensor) -> list[Tensor]:
+    """The gradients times `by`, in place where nothing forbids it."""
+    if torch.compiler.is_compiling() or transforms_active():
+        return [gradient * by for gradient in gradients]
+    for gradient in gradients:
+        if by.dim() == 0:  # 1 in the usual loss.backward()
+            _ops.scale_(gradient, by)
+        else:
+            gradient.mul_(by)
+    return gradients
+
+
 class _SoftmaxLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -440,7 +468,7 @@ class _SoftmaxLoss(torch.autograd.Function):
         with_gradient = logits.dtype != torch.float16  # see _LinearSoftmaxLoss
         *results, d_logits = _softmax_loss(logits, target, weight, form, with_gradient)
         saved = [logits, target, weight, results[1], results[3]]
-        keep_gradients(ctx, saved, [d_logits] if with_gradient else [])
+        _keep(ctx, saved, [d_logits] if with_gradient else [])
         found = outputs(results, logits.shape[:-1], form)
         ctx.form = form
         ctx.mark_non_differentiable(*found[4:])
@@ -449,7 +477,7 @@ class _SoftmaxLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        logits, target, weight, numbers, denominator = ctx.saved_tensors[:5]
+        logits, target, weight, numbers, denominator, *saved = ctx.saved_tensors
         form: Form = ctx.form
         if create_graph_requested():
             (found,) = composite_gradients(
@@ -459,10 +487,10 @@ class _SoftmaxLoss(torch.autograd.Function):
         d_loss, *others = gradients[:4]
         kept = None
         if d_loss is not None and all(d is None for d in others):
-            kept = take_gradients(ctx, 5)
+            kept = _take(ctx, tuple(saved))
         if kept is not None:
             by = d_loss.unsqueeze(-1) if form.reduction == "none" else d_loss
-            return scaled(kept, by)[0], None, None, None
+            return _scaled(kept, by)[0], None, None, None
         d_numbers = gradients_of_numbers(gradients, numbers, denominator, form)
         d_logits = _ops.softmax_loss_backward(
             logits, target, weight, *form.options, numbers, d_numbers
@@ -489,7 +517,7 @@ class _LinearSoftmaxLoss(torch.autograd.Function):
         wanted = [needed and at_once for needed in ctx.needs_input_grad[:3]]
         results = _linear_softmax_loss(*tensors, form, wanted, workspace)
         gradients = [g for g, of in zip(results[4:], wanted, strict=True) if of]
-        keep_gradients(ctx, [*tensors, results[1], results[3]], gradients)
+        _keep(ctx, [*tensors, results[1], results[3]], gradients)
         found = outputs(results[:4], hidden.shape[:-1], form)
         ctx.form, ctx.workspace = form, workspace
         ctx.mark_non_differentiable(*found[4:])
@@ -513,10 +541,10 @@ class _LinearSoftmaxLoss(torch.autograd.Function):
         d_loss, *others = gradients[:4]
         kept = None
         if d_loss is not None and all(d is None for d in others):
-            kept = take_gradients(ctx, 7)
+            kept = _take(ctx, ctx.saved_tensors[7:])
         if kept is not None:
-            of_wanted = iter(scaled(kept, d_loss))
-            return *(next(of_wanted) if of else None for of in wanted), *none
+            scaled = iter(_scaled(kept, d_loss))
+            return *(next(scaled) if of else None for of in wanted), *none
         d_numbers = gradients_of_numbers(gradients, numbers, denominator, form)
         d = _ops.linear_softmax_loss_backward(
             *tensors, *form.options, numbers, d_numbers, wanted, ctx.workspace
