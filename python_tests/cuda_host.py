@@ -63,7 +63,7 @@ def load() -> None:
     kernels = [host_source(path) for path in sources["cuda"]]
     instrumented = build("kernels", kernels, ["-fsanitize=thread"], [executor])
     ops = [str(ROOT / path) for path in sources["torch-cuda"]]
-    checks = ["ops/recurrent_checks.cpp", "ops/softmax_checks.cpp"]
+    checks = ["ops/recurrent_checks.cpp", "ops/softmax_checks.cpp", "ops/word_vectors_checks.cpp"]
     ops += [*(str(CSRC / path) for path in checks), *files_of(STAND_INS / "ops")]
     flags = ["-include", str(STAND_INS / "ops/registration.h"), "-fvisibility=hidden"]
     build("ops", ops, flags, [instrumented, executor])

@@ -19,7 +19,8 @@ void refuse_autograd(const c10::OperatorHandle& op, c10::DispatchKeySet keys, to
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seqkern, Autograd, m) {
-  for (const char* name : {"recurrent_forward", "recurrent_backward", "gather_columns", "scatter_columns", "scale_",
-                           "softmax_loss", "softmax_loss_backward", "linear_softmax_loss", "linear_softmax_loss_backward"})
+  for (const char* name :
+       {"recurrent_forward", "recurrent_backward", "gather_columns", "scatter_columns", "scale_", "softmax_loss",
+        "softmax_loss_backward", "linear_softmax_loss", "linear_softmax_loss_backward", "train_word_vectors_"})
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_autograd>());
 }
