@@ -37,6 +37,7 @@ OPS = (
     "embedding_dot_backward",
     "negative_sampling_loss",
     "negative_sampling_loss_backward",
+    "train_word_vectors_",
 )
 
 # What is told of one kind of kernels only: the CPU's look at the values of ids, lengths and
@@ -55,14 +56,20 @@ def on_device(tensor: Tensor) -> Tensor:
     return there.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
-def by_way_of_the_device(op: Callable[..., Any]) -> Callable[..., Any]:
+def by_way_of_the_device(op: Any) -> Callable[..., Any]:
     """Return the op for tensors on the CPU, computed on the device."""
 
-    def kernel(*arguments: Any) -> Any:
-        there = pytree.tree_map_only(Tensor, on_device, arguments)
-        results = op(*there)
-        if op.__name__.endswith("_"):  # works in place
-            arguments[0].copy_(there[0])
+    written = [
+        place
+        for place, argument in enumerate(op.default._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+    def kernel(*arguments: Any, **options: Any) -> Any:
+        there, options = pytree.tree_map_only(Tensor, on_device, (arguments, options))
+        results = op(*there, **options)
+        for place in written:
+            arguments[place].copy_(there[place])
         return pytree.tree_map_only(Tensor, Tensor.cpu, results)
 
     return kernel

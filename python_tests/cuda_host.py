@@ -63,7 +63,8 @@ def load() -> None:
     kernels = [host_source(path) for path in sources["cuda"]]
     instrumented = build("kernels", kernels, ["-fsanitize=thread"], [executor])
     ops = [str(ROOT / path) for path in sources["torch-cuda"]]
-    checks = [f"ops/{f}_checks.cpp" for f in ("negative_sampling", "recurrent", "softmax")]
+    families = ("negative_sampling", "recurrent", "softmax", "word_vectors")
+    checks = [f"ops/{family}_checks.cpp" for family in families]
     ops += [*(str(CSRC / path) for path in checks), *files_of(STAND_INS / "ops")]
     flags = ["-include", str(STAND_INS / "ops/registration.h"), "-fvisibility=hidden"]
     build("ops", ops, flags, [instrumented, executor])

@@ -80,6 +80,11 @@ SEQKERN_DEVICE V shuffle(V value, int lane) {
 }
 SEQKERN_DEVICE bool any_of_warp(bool value) { return __any_sync(0xFFFFFFFFu, value); }
 SEQKERN_DEVICE bool all_of_warp(bool value) { return __all_sync(0xFFFFFFFFu, value); }
+// The values of all lanes, a bit each.
+SEQKERN_DEVICE uint32_t ballot(bool value) { return __ballot_sync(0xFFFFFFFFu, value); }
+SEQKERN_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
+SEQKERN_DEVICE int lowest_bit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }  // -1: none
+SEQKERN_DEVICE int highest_bit(uint32_t bits) { return 31 - __clz(static_cast<int>(bits)); }
 
 // --- shared memory of the block, and of the blocks of its cluster ---
 
@@ -127,6 +132,18 @@ SEQKERN_DEVICE void store_coherent(uint16_t* p, uint16_t bits) {
 SEQKERN_DEVICE void store_coherent(uint32_t* p, uint32_t bits) {
   asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(bits) : "memory");
 }
+
+// Adds to four numbers, aligned to 16 bytes, or to one. Elements are added to one by one, none is lost.
+SEQKERN_DEVICE void add_coherent(float* p, const float (&values)[4]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(values[0]), "f"(values[1]),
+               "f"(values[2]), "f"(values[3])
+               : "memory");
+#else
+  for (int i = 0; i < 4; ++i) atomicAdd(p + i, values[i]);
+#endif
+}
+SEQKERN_DEVICE void add_coherent(double* p, double value) { atomicAdd(p, value); }
 
 // Adds, and returns what was there.
 SEQKERN_DEVICE int atomic_add(int* p, int value) { return atomicAdd(p, value); }

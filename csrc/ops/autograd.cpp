@@ -22,6 +22,6 @@ TORCH_LIBRARY_IMPL(seqkern, Autograd, m) {
   for (const char* name :
        {"recurrent_forward", "recurrent_backward", "gather_columns", "scatter_columns", "scale_", "softmax_loss",
         "softmax_loss_backward", "linear_softmax_loss", "linear_softmax_loss_backward", "embedding_dot", "embedding_dot_backward",
-        "negative_sampling_loss", "negative_sampling_loss_backward"})
+        "negative_sampling_loss", "negative_sampling_loss_backward", "train_word_vectors_"})
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_autograd>());
 }

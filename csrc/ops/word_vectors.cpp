@@ -51,11 +51,8 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
   if (subwords)
     check_lists(p.subwords, *subwords, p.subword_offsets, p.vocabulary, input.size(0), most_subwords, "subwords",
                 "subword_offsets");
-  if (path) {
-    TORCH_CHECK_VALUE(path_labels->size(0) == path->size(0), "path_labels has shape ", path_labels->sizes(), ", expected ",
-                      path->sizes(), " as path has");
+  if (p.path != nullptr)
     check_lists(p.path, *path, p.path_offsets, p.vocabulary, output.size(0), most_nodes, "path", "path_offsets");
-  }
   TORCH_CHECK_VALUE(workers >= 0 && workers <= 4096, "workers is ", workers, ", expected 0 to 4096");
   p.threads = at::in_parallel_region() ? 1 : workers ? static_cast<int>(workers) : at::get_num_threads();
   p.deterministic = deterministic || at::globalContext().deterministicAlgorithms();

@@ -64,6 +64,8 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
                     ", the floats of a row");
   TORCH_CHECK_VALUE(!subwords == !subword_offsets, "subwords and subword_offsets must be given together");
   TORCH_CHECK_VALUE(!path == !path_labels && !path == !path_offsets, "path, path_labels and path_offsets must be given together");
+  TORCH_CHECK_VALUE(!path || path_labels->sizes() == path->sizes(), "path_labels has shape ", path_labels->sizes(), ", expected ",
+                    path->sizes(), " as path has");
   TORCH_CHECK_VALUE(noise || path, "neither noise nor path is given, expected one of them");
   TORCH_CHECK_VALUE(!noise || !path, "noise and path are both given, expected one of them");
   WordVectorsParams p{};
@@ -74,6 +76,7 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
   p.vector_size = vector_size;
   p.stride = stride;
   p.vocabulary = vocabulary;
+  p.input_rows = input.size(0);
   p.input = input.mutable_data_ptr<float>();
   p.output = output.mutable_data_ptr<float>();
   p.cbow = cbow;
@@ -84,6 +87,7 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
   p.exact = exact;
   p.subwords = elements<int32_t>(subwords, "subwords", at::kInt, {-1}, input);
   p.subword_offsets = elements<int64_t>(subword_offsets, "subword_offsets", at::kLong, {vocabulary + 1}, input);
+  p.subword_count = subwords ? subwords->size(0) : 0;
   p.most_subwords = checked_int(most_subwords, "most_subwords", 0);
   p.negatives = noise ? checked_int(negatives, "negatives", 1) : 0;
   p.shared = shared && !cbow;
@@ -93,6 +97,7 @@ WordVectorsParams word_vectors_params(const Tensor& input, const Tensor& output,
   p.path = elements<int32_t>(path, "path", at::kInt, {-1}, input);
   p.path_labels = elements<uint8_t>(path_labels, "path_labels", at::kByte, {-1}, input);
   p.path_offsets = elements<int64_t>(path_offsets, "path_offsets", at::kLong, {vocabulary + 1}, input);
+  p.path_count = path ? path->size(0) : 0;
   p.most_nodes = checked_int(most_nodes, "most_nodes", 0);
   p.rate = rate;
   p.rate_step = rate_step;

@@ -29,8 +29,9 @@ struct WordVectorsParams {
   // The vectors. Rows are `stride` floats apart, a multiple of 16; the last stride - vector_size of a row are and remain 0.
   int64_t vector_size, stride;
   int64_t vocabulary;
-  float* input;   // [vocabulary or more, stride]
-  float* output;  // [vocabulary, stride]; with paths, [vocabulary - 1, stride]
+  int64_t input_rows;  // vocabulary or more
+  float* input;        // [input_rows, stride]
+  float* output;       // [vocabulary, stride]; with paths, [vocabulary - 1, stride]
 
   // The examples.
   bool cbow;
@@ -41,6 +42,7 @@ struct WordVectorsParams {
   bool exact;               // CBOW, subwords: scale is 1 / (number of h's rows) for a mean, as the loss's gradient has it; else 1
   const int32_t* subwords;  // rows of `input` that a word stands for, lists [vocabulary]; null: its own
   const int64_t* subword_offsets;  // [vocabulary + 1]
+  int64_t subword_count;           // in all lists
   int64_t most_subwords;           // of a word
 
   // Negative sampling: so many draws an example, of which those that hit the word itself are left out.
@@ -52,6 +54,7 @@ struct WordVectorsParams {
   const int32_t* path;
   const uint8_t* path_labels;
   const int64_t* path_offsets;  // [vocabulary + 1]
+  int64_t path_count;           // of nodes, on all paths
   int64_t most_nodes;           // on a path
 
   // The learning rate at a place is rate + place * rate_step.

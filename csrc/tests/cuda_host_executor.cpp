@@ -67,10 +67,11 @@ SEQKERN_KERNEL(128) shuffles(Arrays p) {
   p.i[384 + thread] = all_of_warp(warp_index() == 1 || lane != 7);
   const double whole = shuffle(1.0 / (1 + thread), 0);
   p.i[512 + thread] = whole == 1.0 / (1 + thread - lane);
+  p.i[640 + thread] = static_cast<int>(ballot(lane % 8 == warp_index() || lane == 31));
 }
 
 void test_warps() {
-  std::vector<int> found(640);
+  std::vector<int> found(768);
   host::forget_buffers();
   declare(found);
   Arrays p;
@@ -83,7 +84,10 @@ void test_warps() {
     CHECK(at(2) == (t / 32 == 1));
     CHECK(at(3) == (t / 32 == 1));
     CHECK(at(4) == 1);
+    CHECK(static_cast<uint32_t>(at(5)) == (0x01010101u << t / 32 | 0x80000000u));
   }
+  CHECK(count_bits(0) == 0 && count_bits(0x80000101) == 3);
+  CHECK(lowest_bit(0) == -1 && lowest_bit(0x80000100) == 8 && highest_bit(0) == -1 && highest_bit(0x80000100) == 31);
   CHECK(is_caught(shuffles, {{1, 1}, 100, nullptr}, p, "shuffle"));  // not of whole warps
 }
 
@@ -214,6 +218,49 @@ void test_atomic_add() {
   CHECK(launch(count, {{4, 1}, 64, nullptr}, p) == cudaSuccess);
   CHECK(found[0] == 4 * 64);
   CHECK(std::multiset<int>(found.begin() + 1, found.end()).count(3) == 64);
+}
+
+// Two blocks add to the same numbers and read them. option, by bits: an addition or a read that is not coherent.
+SEQKERN_KERNEL(64) add_floats(Arrays p) {
+  auto* const numbers = reinterpret_cast<float*>(p.words);
+  const int64_t i = thread_index() % 4 * 4;
+  add_coherent(numbers + i, {1, 2, 3, 4});
+  add_coherent(reinterpret_cast<double*>(numbers + 16), 0.5);
+  if (p.option & 1) numbers[i] += 1;
+  float seen;
+  if (p.option & 2) {
+    seen = numbers[i];
+  } else {
+    const Words words = load_coherent(numbers + i);
+    std::memcpy(&seen, words.at, sizeof(seen));
+  }
+  p.y[block_index() * block_size() + thread_index()] = seen;
+}
+
+void test_add_coherent() {
+  struct alignas(16) Numbers {
+    float at[16];
+    double one;
+  };
+  std::vector<Numbers> numbers(1);
+  std::vector<float> seen(128);
+  host::forget_buffers();
+  declare(numbers);
+  declare(seen);
+  Arrays p;
+  p.words = reinterpret_cast<uint32_t*>(numbers.data());
+  p.y = seen.data();
+  const Launch how{{2, 1}, 64, nullptr}, cooperative{{2, 1}, 64, nullptr, 0, 1, true};  // of which blocks run at once
+  CHECK(passes(add_floats, cooperative, p));
+  for (int i = 0; i < 16; ++i) CHECK(numbers[0].at[i] == static_cast<float>(kOrders * 32 * (1 + i % 4)));
+  CHECK(numbers[0].one == kOrders * 64.0);
+  p.option = 1;
+  CHECK(is_caught(add_floats, how, p, "race: a write"));
+  p.option = 2;
+  CHECK(is_caught(add_floats, how, p, "race: a "));
+  p.option = 0;
+  p.words += 1;
+  CHECK(is_caught(add_floats, how, p, "misaligned: 16 bytes"));
 }
 
 // --- memory ---
@@ -603,6 +650,7 @@ int main() {
   test_matrix_units();
   test_conversions();
   test_atomic_add();
+  test_add_coherent();
   test_memory();
   test_missing_barrier();
   test_divergence();

@@ -177,6 +177,11 @@ class Trainable:
         return found[:, : self.objective.vector_size]
 
 
+@torch.library.register_fake("seqkern::train_word_vectors_")
+def _(input: Tensor, output: Tensor, totals: Tensor, ids: Tensor, *_: Any, **__: Any) -> None:
+    """Change its arguments, and return nothing."""
+
+
 def keep_thresholds(counts: Tensor, sample: float) -> Tensor:
     """How likely words stay in the text, int32 (V,): the bits of p 2^32 - 1, rounded down.
 

@@ -87,11 +87,11 @@ const Warp::Gift* exchange_bits(uint64_t bits, const char* what, Where where) {
   return exchange({bits, nullptr, nullptr, nullptr}, what, where, [](Warp::Gift*) {});
 }
 
-int votes(bool value, const char* what, Where where) {
+uint32_t votes(bool value, const char* what, Where where) {
   const Warp::Gift* const gifts = exchange_bits(value, what, where);
-  int count = 0;
-  for (int lane = 0; lane < kLanes; ++lane) count += gifts[lane].bits != 0;
-  return count;
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes; ++lane) bits |= static_cast<uint32_t>(gifts[lane].bits != 0) << lane;
+  return bits;
 }
 
 }  // namespace
@@ -198,8 +198,9 @@ void sync_grid(Where where) {
     host::fail(nullptr, "sync_grid at %s:%d in a launch that is not cooperative", host::name_of(where.file), where.line);
   host::pass(execution.grid, "sync_grid", where);
 }
-bool any_of_warp(bool value, Where where) { return host::votes(value, "any_of_warp", where) > 0; }
-bool all_of_warp(bool value, Where where) { return host::votes(value, "all_of_warp", where) == kWarpSize; }
+bool any_of_warp(bool value, Where where) { return host::votes(value, "any_of_warp", where) != 0; }
+bool all_of_warp(bool value, Where where) { return host::votes(value, "all_of_warp", where) == 0xFFFFFFFFu; }
+uint32_t ballot(bool value, Where where) { return host::votes(value, "ballot", where); }
 
 Words load_coherent(const void* p, Where where) {
   host::check_alignment(p, sizeof(Words), where);
@@ -220,6 +221,19 @@ void store_coherent(uint32_t* p, uint32_t bits, Where where) {
   host::check_alignment(p, sizeof(bits), where);
   host::check_access(p, sizeof(bits), Access::coherent_write, __builtin_return_address(0));
   *p = bits;
+}
+void add_coherent(float* p, const float (&values)[4], Where where) {
+  host::check_alignment(p, sizeof(values), where);
+  host::check_access(p, sizeof(values), Access::coherent_write, __builtin_return_address(0));
+  for (int i = 0; i < 4; ++i) {
+    p[i] += values[i];
+    host::maybe_pause();
+  }
+}
+void add_coherent(double* p, double value, Where where) {
+  host::check_alignment(p, sizeof(value), where);
+  host::check_access(p, sizeof(value), Access::coherent_write, __builtin_return_address(0));
+  *p += value;
 }
 int atomic_add(int* p, int value, Where where) {
   host::check_alignment(p, sizeof(value), where);

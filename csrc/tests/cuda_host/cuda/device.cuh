@@ -65,6 +65,10 @@ SEQKERN_DEVICE V shuffle_xor(V value, int lanes, Where where = Where::here()) {
 }
 bool any_of_warp(bool value, Where where = Where::here());
 bool all_of_warp(bool value, Where where = Where::here());
+uint32_t ballot(bool value, Where where = Where::here());
+SEQKERN_DEVICE int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+SEQKERN_DEVICE int lowest_bit(uint32_t bits) { return __builtin_ffs(static_cast<int>(bits)) - 1; }
+SEQKERN_DEVICE int highest_bit(uint32_t bits) { return bits == 0 ? -1 : 31 - __builtin_clz(bits); }
 
 // --- shared memory ---
 
@@ -85,6 +89,8 @@ struct alignas(16) Words {
 Words load_coherent(const void* p, Where where = Where::here());
 void store_coherent(uint16_t* p, uint16_t bits, Where where = Where::here());
 void store_coherent(uint32_t* p, uint32_t bits, Where where = Where::here());
+void add_coherent(float* p, const float (&values)[4], Where where = Where::here());
+void add_coherent(double* p, double value, Where where = Where::here());
 int atomic_add(int* p, int value, Where where = Where::here());
 
 template <class Done>
