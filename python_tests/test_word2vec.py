@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from backend import on_cpu
-from helpers import generator
+from helpers import SLOW, generator
 from seqkern.vectors import TrainingReport, Word2Vec, huffman, word2vec
 from seqkern.vectors._distributed import Averaging, distributed
 from seqkern.vectors._trainable import Totals, Trainable, keep_thresholds
@@ -73,6 +73,9 @@ def assert_same(first: Word2Vec, second: Word2Vec) -> None:
         *((name, 0) for name in ("vector_size", "window", "min_count", "epochs", "workers")),
         *((name, -1) for name in ("negative", "bucket", "sample", "alpha", "min_alpha")),
         ("negative", 0),
+        ("sample", float("nan")),
+        ("seed", 2**63),
+        ("seed", -(2**63) - 1),
         ("alpha", 0.0),
         ("alpha", float("nan")),
         ("min_alpha", float("inf")),
@@ -249,7 +252,7 @@ def test_loss_of_negative_sampling_is_what_is_expected_of_its_noise(sg: bool) ->
     """At a rate of almost 0, over so many draws that a wrong distribution would show."""
     words, negative, exponent = 6, 4, 0.75
     weights = torch.tensor([16.0, 8, 4, 2, 1, 1])
-    text = torch.multinomial(weights, 3000, True, generator=generator(1))
+    text = torch.multinomial(weights, 300 if SLOW else 3000, True, generator=generator(1))
     model = Word2Vec(
         **{**SMALL, "window": 1}, sg=sg, negative=negative, ns_exponent=exponent,
         shrink_windows=False, cbow_mean=False,
@@ -274,9 +277,10 @@ def test_loss_of_negative_sampling_is_what_is_expected_of_its_noise(sg: bool) ->
     of_noise = (-logsigmoid(-dots) * noise).masked_fill(mine, 0).sum(1)
     expected = (negative * of_noise - logsigmoid(dots[mine])).mean().item()
     loss = model.train(text, epochs=1, start_alpha=1e-12, end_alpha=1e-12)
-    assert loss == pytest.approx(expected, rel=0.02)
+    assert loss == pytest.approx(expected, rel=0.06 if SLOW else 0.02)
 
 
+@on_cpu
 def test_frequent_words_are_thinned_out() -> None:
     counts = torch.tensor([60000, 30000, 900, 90])
     for sample, threshold in ((1e-3, 1e-3 * counts.sum().item()), (100, int(100 * 2.618033989))):
@@ -609,6 +613,7 @@ def test_vectors_of_unknown_words_are_of_their_ngrams() -> None:
 # --- several processes ---------------------------------------------------------------------------
 
 
+@on_cpu
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
 def test_processes_share_a_text_and_average_equally_often(
     processes: int, monkeypatch: pytest.MonkeyPatch

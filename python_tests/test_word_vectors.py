@@ -33,6 +33,7 @@ def assert_equal(first: Trained, second: Trained) -> None:
 # --- the reference -------------------------------------------------------------------------------
 
 
+@on_cpu
 def test_philox_gives_the_published_numbers() -> None:
     """The known answers of the authors' library, Random123."""
     pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]
@@ -45,6 +46,7 @@ def test_philox_gives_the_published_numbers() -> None:
         assert " ".join(f"{word:08x}" for word in found) == expected
 
 
+@on_cpu
 @pytest.mark.parametrize("subwords", [False, True])
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -101,6 +103,7 @@ def assert_as_accurate(
     assert abs(loss - expected.loss) <= max(2 * abs(rounded.loss - expected.loss), by_chance)
 
 
+@on_cpu
 def test_the_cases_have_every_value() -> None:
     for name, values in {
         "objective": OBJECTIVES,

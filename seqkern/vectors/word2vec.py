@@ -205,8 +205,10 @@ class Word2Vec:
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}, expected 1 or more")
         for name, size in (("negative", negative), ("bucket", bucket), ("sample", sample)):
-            if size < 0:
+            if not size >= 0:  # NaN is refused, too
                 raise ValueError(f"{name} is {size}, expected 0 or more")
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed is {seed}, expected -2^63 to 2^63 - 1")
         if not hs and negative == 0:
             raise ValueError("negative is 0 and hs is False, expected one of the two objectives")
         _check_rates("alpha", alpha, "min_alpha", min_alpha)
