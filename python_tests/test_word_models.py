@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """CBOW and skip-gram of the zoo: losses and gradients of the reference layers, and the loop."""
+=======
+"""CBOW and skip-gram of the zoo: losses and gradients of the reference layers; the loop."""
+>>>>>>> 8801eff2ece0b2776853087a7dc66f31c2d1842c
 
 import math
 import signal
@@ -192,7 +196,7 @@ def test_training_is_the_books_loop() -> None:
             for p, g, (m, v) in zip(layer.params, layer.grads, moments, strict=True):
                 m += 0.1 * (g - m)
                 v += 0.001 * (g * g - v)
-                p -= 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+                p -= 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-7)
     found = [event["loss"] for event in events if event["event"] == "epoch"]
     np.testing.assert_allclose(found, np.reshape(losses, (3, -1)).mean(1), rtol=1e-9)
     np.testing.assert_allclose(model.vectors, layer.params[0], rtol=1e-7, atol=1e-12)
@@ -265,7 +269,11 @@ def test_diverged_training_stops_and_replaces_no_checkpoint(text: Tensor, tmp_pa
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"epochs": 0}, "epochs must be at least 1, got 0"), ({"lr": 0}, "lr must be above 0, got 0")],
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"lr": 0}, "lr must be above 0, got 0"),
+        ({"eps": -1}, "eps must be at least 0, got -1"),
+    ],
 )
 def test_bad_settings_are_refused(text: Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -51,8 +51,7 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
   if (subwords)
     check_lists(p.subwords, *subwords, p.subword_offsets, p.vocabulary, input.size(0), most_subwords, "subwords",
                 "subword_offsets");
-  if (p.path != nullptr)
-    check_lists(p.path, *path, p.path_offsets, p.vocabulary, output.size(0), most_nodes, "path", "path_offsets");
+  if (path) check_lists(p.path, *path, p.path_offsets, p.vocabulary, output.size(0), most_nodes, "path", "path_offsets");
   TORCH_CHECK_VALUE(workers >= 0 && workers <= 4096, "workers is ", workers, ", expected 0 to 4096");
   p.threads = at::in_parallel_region() ? 1 : workers ? static_cast<int>(workers) : at::get_num_threads();
   p.deterministic = deterministic || at::globalContext().deterministicAlgorithms();
@@ -63,13 +62,11 @@ void train_word_vectors_cpu(const Tensor& input, const Tensor& output, const Ten
 
 TORCH_LIBRARY_FRAGMENT(seqkern, m) {
   m.def(
-      "train_word_vectors_(Tensor(a!) input, Tensor(b!) output, Tensor(c!) totals, Tensor ids, int begin, int end, *, int "
-      "vector_size, "
-      "bool cbow, int window, bool shrink_windows, bool mean, bool exact, Tensor? keep=None, Tensor? subwords=None, Tensor? "
-      "subword_offsets=None, int most_subwords=1, int negatives=0, bool shared=False, Tensor? noise=None, Tensor? path=None, "
-      "Tensor? "
-      "path_labels=None, Tensor? path_offsets=None, int most_nodes=0, float rate, float rate_step, int seed, int epoch, int "
-      "workers=0, bool deterministic=False) -> ()",
+      "train_word_vectors_(Tensor(a!) input, Tensor(b!) output, Tensor(c!) totals, Tensor ids, int begin, int end, *, "
+      "int vector_size, bool cbow, int window, bool shrink_windows, bool mean, bool exact, Tensor? keep=None, "
+      "Tensor? subwords=None, Tensor? subword_offsets=None, int most_subwords=1, int negatives=0, bool shared=False, "
+      "Tensor? noise=None, Tensor? path=None, Tensor? path_labels=None, Tensor? path_offsets=None, int most_nodes=0, "
+      "float rate, float rate_step, int seed, int epoch, int workers=0, bool deterministic=False) -> ()",
       {at::Tag::pt2_compliant_tag});
 }
 

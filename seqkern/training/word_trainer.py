@@ -32,8 +32,9 @@ class WordTrainer:
     tokens : Tensor
         int64, shape (length,).
     window, batch_size, epochs : int
-    lr : float
-        Adam's.
+    lr, eps : float
+        Adam's; the book's eps is 1e-7, and matters to rare words, whose second moments fade between
+        their batches.
     seed : int
         The order of words and the negatives depend on it.
     checkpoint : Path, optional
@@ -71,6 +72,7 @@ class WordTrainer:
         batch_size: int = 100,
         epochs: int = 10,
         lr: float = 0.001,
+        eps: float = 1e-7,
         seed: int = 0,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 60.0,
@@ -80,13 +82,15 @@ class WordTrainer:
             raise ValueError(f"epochs must be at least 1, got {epochs}")
         if not lr > 0:
             raise ValueError(f"lr must be above 0, got {lr}")
+        if not eps >= 0:
+            raise ValueError(f"eps must be at least 0, got {eps}")
         self.model, self.epochs, self.seed = model, epochs, seed
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
         self.listeners = listeners
         self.device = model.embedding.weight.device
         self.batches = ContextBatches(tokens.to(self.device), window, batch_size, seed)
         # One pass over the parameters, where torch's default takes nine.
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, eps=eps, fused=True)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._text_checksum = zlib.crc32(tokens.cpu().contiguous().numpy().data)
         self._window = (0.0, 0)
