@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,30 @@ def test_saturated_dots_give_the_exact_loss_and_no_overflow() -> None:
     expected, rounded = problem.reference(), problem.reference(np.float32)
     assert expected.loss / expected.examples > 50
     assert_as_accurate(problem.train(), problem.case, expected, rounded)
+
+
+@on_cpu
+def test_places_may_have_more_than_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a text of 17 GB, a file whose blocks are nowhere but for some words around place 2^32."""
+    first = 2**32 - 100
+    case = Case(keep=True, length=200, rate_step=-1e-12)
+    problem = case.draw()
+    problem.ids[0] = -1
+    with (tmp_path / "ids").open("wb") as file:
+        file.seek(4 * first)
+        file.write(problem.ids.numpy().tobytes())
+    ids = torch.from_file(str(tmp_path / "ids"), size=first + 200, dtype=torch.int32)
+    found = problem.train(ids=ids, begin=first, end=first + 200)
+
+    random = WordVectors._random
+    monkeypatch.setattr(
+        WordVectors,
+        "_random",
+        lambda self, blocks: random(self, [(first + place, block) for place, block in blocks]),
+    )
+    problem.case = replace(case, rate=case.rate + first * case.rate_step)
+    expected, rounded = problem.reference(), problem.reference(np.float32)
+    assert_as_accurate(found, case, expected, rounded)
 
 
 @on_cpu
