@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""CBOW and skip-gram of the zoo: losses and gradients of the reference layers, and the loop."""
-=======
 """CBOW and skip-gram of the zoo: losses and gradients of the reference layers; the loop."""
->>>>>>> 8801eff2ece0b2776853087a7dc66f31c2d1842c
 
 import math
 import signal

@@ -49,8 +49,8 @@ class WordVectorsTrainer {
         else if (examples_.size() == kBags)
           finish<false>();
       }
-      finish<false>();
     }
+    finish<false>();
     loss += reduce_sum<float>(losses_);
   }
 

@@ -32,8 +32,7 @@ Words32 = NDArray[np.uint64]  # numbers below 2^32
 
 CHOICES = 2**32 - 1  # the block of random numbers that holds a word's choices
 CHUNK = 2048  # places that are taken at a time
-BATCH, BATCH_DRAWS = 64, 8192  # entries of a chunk, and draws, that are taken at a time
-BAGS = 4  # examples of CBOW that are taken together
+BAGS = 4  # examples of CBOW of a chunk that are taken together
 ROUND = 64  # places that are taken together in deterministic training
 
 
@@ -244,16 +243,15 @@ class WordVectors:
                 places = range(first, min(first + ROUND, end))
                 yield [example for place in places for example in self._examples(ids, place)]
             return
-        batch_size = max(1, min(BATCH, BATCH_DRAWS // max(1, self._draws_of(1))))
         for first in range(begin, end, CHUNK):
             places = range(first, min(first + CHUNK, end))
-            entries = [place for place in places if ids[place] < 0 or self._stays(ids, place)]
-            for start in range(0, len(entries), batch_size if self.cbow else 1):
-                batch = entries[start : start + (batch_size if self.cbow else 1)]
-                found = [example for place in batch for example in self._examples(ids, place)]
-                size = BAGS if self.cbow else max(1, len(found))
-                for at in range(0, len(found), size):
-                    yield found[at : at + size]
+            of_words = [self._examples(ids, place) for place in places if ids[place] >= 0]
+            if not self.cbow:
+                yield from filter(None, of_words)
+                continue
+            bags = [example for found in of_words for example in found]
+            for at in range(0, len(bags), BAGS):
+                yield bags[at : at + BAGS]
 
     def _examples(self, ids: list[int], place: int) -> list[Example]:
         """The examples of the word at a place; none if it does not stay, or has no context."""

@@ -243,6 +243,10 @@ def _fit(
             )
         except _Stop:
             reason = "interrupted"
+        except RuntimeError:
+            if rank == 0 or not interrupted():
+                raise
+            reason = "interrupted"  # the other processes went first
         reports.tell("stop", reason=reason)
     return reason
 
