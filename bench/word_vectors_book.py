@@ -163,11 +163,9 @@ def main(arguments: list[str]) -> int:
 
     corpus = load_corpus(options.data)
     start = time.perf_counter()
-    words, rows, counts = fit_count_vectors(
-        corpus.train, corpus.vocabulary.tokens, window=2, vector_size=100
-    )
+    words = corpus.vocabulary.tokens
+    counted = fit_count_vectors(corpus.train, words, window=2, vector_size=100)
     seconds = time.perf_counter() - start
-    counted = KeyedVectors(words, rows, counts)
     near = counted.most_similar("toyota", topn=TOP)
     cars = sorted(CARS & {word for word, _ in near})
 

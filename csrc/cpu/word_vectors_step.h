@@ -72,8 +72,8 @@ SEQKERN_INLINE Float row_dots(const float* h, float* const* rows, int64_t n) {
   return reduce_rows<R>(sums);
 }
 
-// Of R rows: row_r += g_r h, and to = from + sum_r g_r row_r, with the rows as they were; from may be null, for 0. A row may be
-// there twice: they change one after the other. to may be h.
+// Of R rows, one after the other: to = from + sum_r g_r row_r, and row_r += g_r h. from may be null, for 0; to may be h. A row
+// that is there twice is found changed by then.
 template <int R>
 SEQKERN_INLINE void change_rows(const float* h, float* const* rows, const float* g, int64_t n, const float* from, float* to) {
   float* at[R];  // not in memory, where the compiler would fear that they change

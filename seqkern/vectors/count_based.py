@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +12,9 @@ from torch import Tensor
 
 from seqkern._build_info import extension
 from seqkern.data.words import Source, count_words, encode_words
+from seqkern.vectors.keyed_vectors import KeyedVectors
 
 WEIGHTINGS = ("count", "harmonic")
-
-
-class CountVectors(NamedTuple):
-    """Words, their vectors (len(words), vector_size) float32, and counts (len(words),) int64."""
-
-    words: list[str]
-    vectors: Tensor
-    counts: Tensor
 
 
 def cooccurrence(
@@ -219,7 +211,7 @@ def fit_count_vectors(
     eigenvalue_weighting: float = 0.0,
     seed: int = 0,
     threads: int | None = None,
-) -> CountVectors:
+) -> KeyedVectors:
     """Make word vectors from a text: co-occurrence, PPMI, truncated SVD.
 
     Parameters
@@ -239,8 +231,8 @@ def fit_count_vectors(
 
     Returns
     -------
-    CountVectors
-        Words, vectors and counts.
+    KeyedVectors
+        With counts.
 
     Raises
     ------
@@ -250,9 +242,9 @@ def fit_count_vectors(
     Examples
     --------
     >>> text = [["you", "say", "goodbye"], ["i", "say", "hello"]] * 2
-    >>> words, vectors, counts = fit_count_vectors(text, window=1, vector_size=2)
-    >>> words[0], vectors.shape, counts.tolist()
-    ('say', torch.Size([5, 2]), [4, 2, 2, 2, 2])
+    >>> vectors = fit_count_vectors(text, window=1, vector_size=2)
+    >>> vectors.words[0], vectors["say"].shape, vectors.counts.tolist()
+    ('say', torch.Size([2]), [4, 2, 2, 2, 2])
     """
     if words is None:
         words = count_words(source, threads=threads).prune(min_count, max_final_vocab).words
@@ -266,4 +258,4 @@ def fit_count_vectors(
         ppmi(pairs, shift=shift), vector_size, eigenvalue_weighting=eigenvalue_weighting, seed=seed
     )
     counts = torch.bincount(ids[ids >= 0], minlength=len(words))
-    return CountVectors(list(words), torch.from_numpy(vectors).float(), counts)
+    return KeyedVectors(words, torch.from_numpy(vectors).float(), counts)
