@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from tables import table
 from timing import environment, machine_of, seconds_of, timing_of, turns, versions_of
-from word_vectors import (
+from word_vector_peers import (
     Text,
     correlations,
     loss_of,
@@ -71,7 +71,7 @@ def processes(text: Text, sg: int, threads: int, rounds: int, folder: Path) -> A
     cli += ["--vector-size", "100", "--sample", "0", "--epochs", "1", "--workers", str(threads)]
     cli += ["--out", str(folder / "run"), "--export", str(folder / "ours.bin")]
     cli += ["--sg"] if sg else []
-    script = [str(Path(__file__).with_name("word_vectors.py")), str(text.path)]
+    script = [str(Path(__file__).with_name("word_vector_peers.py")), str(text.path)]
     script += [str(folder / "gensim.bin"), str(sg), str(threads), "1"]
     commands = {SEQKERN: cli, GENSIM: script}
     seconds: dict[str, list[float]] = {peer: [] for peer in commands}
@@ -200,7 +200,7 @@ def markdown(results: Any) -> str:
             "",
             "From a text file to a file of vectors (word2vec's binary format), one epoch, start of "
             "Python, imports and vocabulary pass included: `seqkern train word2vec` beside a "
-            "script that calls gensim (`bench/word_vectors.py`).",
+            "script that calls gensim (`bench/word_vector_peers.py`).",
             "",
             *process_table(results["processes"]),
             "",
