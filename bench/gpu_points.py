@@ -19,6 +19,7 @@ from losses import (
     make_linear,
 )
 from recurrent import GATES, flops_of, make_layer, pass_name, token_case
+from word_vectors import KINDS, training_case
 
 import seqkern
 
@@ -203,6 +204,18 @@ def other_points(tiny: bool) -> list[Point]:
     return linear_points(tiny, "others", (*PEERS, *others), graph=False) if others else []
 
 
+def word_points(tiny: bool) -> list[Point]:
+    """Return the training of word vectors beside the CPU's, which is called and not captured."""
+    words, vocabularies = (100, (20,)) if tiny else (1 << 21, (71_291, 1_000_000))
+    sizes = [(classes, 100) for classes in vocabularies]
+    if not tiny:
+        sizes.append((vocabularies[0], 300))
+    return [
+        Point("words", training_case(kind, words, *of), "fp32", graph=False, patience=90)
+        for of, kind in product(sizes, KINDS)
+    ]
+
+
 def make_with_kernel(peer: str, **arguments: object) -> Run:
     """Make seqkern's layer on a kernel of KERNELS, or torch's layer."""
     run = make_layer("torch" if peer == "torch" else "seqkern", **arguments)
@@ -284,6 +297,7 @@ SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "logits": logits_points,
     "linear": linear_points,
     "others": other_points,
+    "words": word_points,
     "tuning": tuning_points,
     "layers": layer_points,
     "tokens": token_points,

@@ -271,6 +271,30 @@ def memory_table(rows: Sequence[Row]) -> list[str]:
     return least_table(rows, "MiB", lambda row: row.result.memory, mebibytes)
 
 
+def words(rows: Sequence[Row]) -> list[str]:
+    """Return words a second, and what they move of what a copy does."""
+    head = ["", "size", "words/s", "CPU, words/s", "speed-up", "moved, TB/s"]
+    lines = []
+    for row in rows:
+        if row.section != "words":
+            continue
+        sizes, times = row.result.sizes, row.result.times
+        rate = {peer: sizes["words"] / timing.median for peer, timing in times.items()}
+        ours, cpu = rate.get("seqkern"), rate.get("cpu")
+        moved = None if ours is None else ours * sizes["rows"] * sizes["d"] * 4 / 1e12
+        lines.append(
+            [
+                row.result.group,
+                row.result.name,
+                "–" if ours is None else f"{ours / 1e6:.1f} M",
+                "–" if cpu is None else f"{cpu / 1e6:.2f} M",
+                "–" if ours is None or cpu is None else f"{ours / cpu:.1f}",
+                "–" if moved is None else f"{moved:.2f}",
+            ]
+        )
+    return table(head, lines) if lines else ["Not measured."]
+
+
 def layers(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table over N and H for each cell, precision and pass."""
     by_result = {id(row.result): row for row in rows if row.section == "layers" and row.compared}
@@ -404,6 +428,15 @@ def markdown(data: Mapping[str, Any]) -> str:
         "Peak device memory of a call above what was there before; the gradients are part of it.",
         "",
         *memory_table(linear),
+        "",
+        "## Word vectors",
+        "",
+        "Window 5, 5 negatives, all words stay; rows: so many rows of d floats are read or written "
+        "for a word if none is kept from one word to the next, and `moved` are their bytes, to be "
+        "compared with the copy above (frequent rows come from the L2 cache). Called, not "
+        "captured.",
+        "",
+        *words(rows),
         "",
         "## Recurrent kernels",
         "",

@@ -3,8 +3,8 @@
     compute-sanitizer --tool memcheck python bench/gpu_sanitize.py
 
 Each cell, dtype and recurrent kernel, all options between them, token ids, the losses of logits and
-of a linear layer, and draws of classes. Prints how many of the runs were made in the time given,
-the plainest first.
+of a linear layer, draws of classes, and the training of word vectors. Prints how many of the runs
+were made in the time given, the plainest first.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from seqkern.functional import (
     recurrent,
 )
 from seqkern.nn import UnigramSampler
+from seqkern.vectors import Word2Vec
 
 T, N, D, H = 3, 5, 9, 40
 GATES = {
@@ -145,6 +146,25 @@ def negatives(classes: int, count: int) -> None:
         sampler.negatives(target, count, distinct=distinct)
 
 
+def word_vectors(device: str, **options: Any) -> None:
+    """Train on sentences of random words."""
+    words = torch.randint(WORDS, (40, 20), device="cpu").tolist()
+    text = [[f"w{word}" for word in sentence] for sentence in words]
+    with torch.device("cpu"):  # where the generators of initial vectors are
+        Word2Vec(text, min_count=1, epochs=1, sample=1e-2, **options, device=device)
+
+
+WORDS = 70
+WORD_VECTORS: Mapping[str, Mapping[str, object]] = {
+    "skip-gram": {"sg": True},
+    "shared negatives": {"sg": True, "shared_negatives": True},
+    "CBOW": {},
+    "path": {"sg": True, "hs": True},
+    "CBOW, path": {"hs": True},
+    "n-grams": {"sg": True, "bucket": 50},
+    "CBOW, n-grams": {"bucket": 50},
+    "long windows": {"sg": True, "window": 40, "negative": 70},
+}
 DRAWS = ((3, 2), (100, 5), (100, 60), (10_000, 7))  # classes, and how many of them
 
 
@@ -197,6 +217,10 @@ def works(device: str) -> Iterator[tuple[str, Callable[[], None]]]:
     for dtype in dtypes:
         for sparse in (False, True):
             yield f"negative sampling {dtype} {sparse}", partial(sampling, dtype, sparse)
+    for form, arguments in WORD_VECTORS.items():
+        for size in (20, 200, 300, 500):
+            run = partial(word_vectors, device, vector_size=size, **arguments)
+            yield f"word vectors {form} d={size}", run
     for option in OPTIONS:
         for dtype in dtypes[:2]:
             for cell in ("lstm",) if option in ("projection", "norm") else ("lstm", "gru"):

@@ -1,7 +1,8 @@
 """What only tensors on a CUDA device can show: `pytest --backend cuda`.
 
 The numbers of large layers, in the precisions of the device's products, with torch there as measure
-of error; streams, graphs and devices. All else of the ops is in the tests of every backend.
+of error; streams, graphs and devices; whether word vectors learn. All else of the ops is in the
+tests of every backend.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from torch.utils import _pytree as pytree
 import backend
 import sampling_cases
 import seqkern
+import word_vector_gradients
 from helpers import error, generator, normal
 from negative_sampling_cases import op_arguments as sampling_arguments
 from recurrent_cases import NAMES, OUTPUTS, PLAIN, Problem, composite, draw
 from recurrent_ops import backward, check, draw_options, everything, forward
 from seqkern.functional._recurrent_arguments import ARGUMENTS
 from seqkern.functional.sampling import AliasTable, alias_table
+from seqkern.vectors import Word2Vec
 from softmax_cases import MEAN, op_arguments
 
 ops = torch.ops.seqkern
@@ -344,6 +347,76 @@ def test_ops_agree_with_their_fake_implementations(sample: Sample, case: str) ->
     }
     others = op_arguments(logits.dtype) | sampling_arguments(logits.dtype)
     others |= sampling_cases.op_arguments()
+    words = word_vector_gradients.draw(0)
+    others["train_word_vectors_"] = words.arguments()
     cases |= pytree.tree_map_only(Tensor, Tensor.cuda, others)
+    options = words.options if case == "train_word_vectors_" else {}
+    options = pytree.tree_map_only(Tensor, Tensor.cuda, options)
     op: Callable[..., object] = getattr(ops, case)
-    torch.library.opcheck(op, cases[case], test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(op, cases[case], options, test_utils=("test_schema", "test_faketensor"))
+
+
+# --- word vectors, whose bits vary from run to run -----------------------------------------------
+
+WORDS: dict[str, dict[str, bool]] = {
+    "skip-gram": {"sg": True},
+    "shared negatives": {"sg": True, "shared_negatives": True},
+    "CBOW": {},
+    "path": {"sg": True, "hs": True},
+}
+
+
+@needs_device
+@pytest.mark.parametrize("eager", [True, False], ids=["eager", "graph"])
+def test_word_vectors_train_on_the_current_stream_without_waiting(eager: bool) -> None:
+    problem = word_vector_gradients.draw(1, size=100, vocabulary=3000, length=4000)
+    there, options = pytree.tree_map_only(
+        Tensor, Tensor.cuda, (problem.arguments(), problem.options)
+    )
+
+    def train() -> None:
+        ops.train_word_vectors_(*there, **options)
+
+    pinned = problem.input.pin_memory()
+    torch.cuda.synchronize()
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.stream(stream):
+            there[0].zero_()
+            torch.cuda._sleep(100_000_000)
+            there[0].copy_(pinned, non_blocking=True)
+            if eager:
+                train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    stream.synchronize()
+    if not eager:
+        with torch.cuda.graph(graph):
+            train()
+        graph.replay()
+    expected = word_vector_gradients.first_order(problem)
+    word_vector_gradients.check_changes(problem.input, there[0].cpu(), expected.input)
+    word_vector_gradients.check_changes(problem.output, there[1].cpu(), expected.output)
+    assert there[2].tolist()[1:] == [expected.examples, expected.words]
+
+
+@needs_device
+@pytest.mark.parametrize("vocabulary", [20, 2000])
+@pytest.mark.parametrize("kind", WORDS)
+def test_word_vectors_learn_as_much_as_on_the_cpu(kind: str, vocabulary: int) -> None:
+    """Thousands of warps change the same rows: neither does that diverge, nor is much lost.
+
+    Words come in pairs, so that half of a text can be foreseen.
+    """
+    random = generator(3)
+    weights = sampling_cases.zipf(vocabulary)
+    drawn = torch.multinomial(weights, 200_000, replacement=True, generator=random).tolist()
+    words = [name for word in drawn for name in (f"a{word}", f"b{word}")]
+    text = [words[i : i + 50] for i in range(0, len(words), 50)]
+
+    def loss(device: str) -> float:
+        options = {"vector_size": 64, "window": 2, "min_count": 1, "epochs": 3, **WORDS[kind]}
+        return Word2Vec(text, **options, device=device).epoch_losses[-1]
+
+    assert loss("cuda") == pytest.approx(loss("cpu"), rel=0.05)

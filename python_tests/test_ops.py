@@ -22,7 +22,8 @@ AGREEMENT = ("test_schema", "test_faketensor")
 SOFTMAX_OPS = [op for op in backend.OPS if "softmax" in op or op == "scale_"]
 SAMPLING_OPS = [op for op in backend.OPS if op.startswith("sample_")]
 NEGATIVE_SAMPLING_OPS = list(sampling_arguments(torch.float32))
-CASES_APART = (*SOFTMAX_OPS, *SAMPLING_OPS, *NEGATIVE_SAMPLING_OPS)
+WORD_VECTORS_OPS = ["train_word_vectors_"]  # test_word_vectors_op.py
+CASES_APART = (*SOFTMAX_OPS, *SAMPLING_OPS, *NEGATIVE_SAMPLING_OPS, *WORD_VECTORS_OPS)
 OTHER_OPS = [op for op in backend.OPS if op not in CASES_APART]
 
 
