@@ -288,7 +288,7 @@ def sampling_points(tiny: bool) -> list[Point]:
         sizes = {"B": 3 if tiny else b, "V": v}
         make = partial(make_sampling, sizes=sizes, sparse=sparse)
         group = f"fp32, {'sparse' if sparse else 'dense'}, forward + backward"
-        found.append(Point("negative sampling", Case(group, sizes, make), "fp32", graph=not sparse))
+        found.append(Point("negative sampling", Case(group, sizes, make), "fp32"))
     return found[:2] if tiny else found
 
 

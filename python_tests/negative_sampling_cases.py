@@ -100,7 +100,7 @@ def recipes() -> st.SearchStrategy[Recipe]:
         examples=st.sampled_from([0, 1, 2, 7, 43, 100]),
         negatives=st.sampled_from([0, 1, 2, 5, 15, 16, 70]),
         shared=st.sampled_from([False, False, True]),
-        features=st.sampled_from([0, 1, 3, 4, 8, 15, 16, 17, 31, 33, 64, 100, 129]),
+        features=st.sampled_from([0, 1, 3, 4, 8, 15, 16, 17, 31, 33, 64, 100, 127, 129]),
         words=st.sampled_from([1, 2, 9, 300]),
         contexts=st.sampled_from([None, None, 0, 1, 4, 10]),
         padded=st.sampled_from([0.0, 0.3, 1.0]),

@@ -42,6 +42,9 @@ dtypes = pytest.mark.parametrize("dtype", SAMPLING_DTYPES, ids=str)
 @example(Recipe(examples=100, features=100, words=300, sparse=True))
 @example(Recipe(examples=100, features=100, words=300, contexts=10))
 @example(Recipe(examples=100, features=100, words=300, contexts=10, sparse=True, views=True))
+@example(Recipe(features=15, contexts=4))  # whole vectors but for an element: of AVX2, AVX-512
+@example(Recipe(features=31, contexts=4))
+@example(Recipe(features=127, contexts=4))
 @example(Recipe(examples=1000, negatives=5, shared=True, features=20, words=9))
 @given(recipe=recipes())
 def test_loss_and_gradients_match_the_reference(dtype: torch.dtype, recipe: Recipe) -> None:
@@ -140,7 +143,7 @@ def test_no_examples_have_no_loss_and_zero_gradients(
 @given(
     count=st.sampled_from([0, 1, 7, 43]),
     words=st.sampled_from([None, 0, 1, 5, 17]),
-    features=st.sampled_from([0, 1, 4, 15, 16, 33, 100, 129]),
+    features=st.sampled_from([0, 1, 4, 15, 16, 31, 33, 100, 127, 129]),
     size=st.sampled_from([1, 9, 300]),
     views=st.booleans(),
     seed=st.integers(0, 2**32 - 1),

@@ -28,11 +28,13 @@ SEQKERN_INLINE void for_each_part(int64_t features, const Body& body) {
   last(std::integral_constant<int, 1>());
   last(std::integral_constant<int, 2>());
   last(std::integral_constant<int, 3>());
-  if constexpr (kWidest > 4) {
-    last(std::integral_constant<int, 4>());
+  last(std::integral_constant<int, 4>());
+  static_assert(kWidest == 4 || kWidest == 8);
+  if constexpr (kWidest == 8) {
     last(std::integral_constant<int, 5>());
     last(std::integral_constant<int, 6>());
     last(std::integral_constant<int, 7>());
+    last(std::integral_constant<int, 8>());
   }
 }
 
