@@ -21,10 +21,9 @@
 namespace seqkern::cuda {
 namespace {
 
-constexpr int kThreads = 128, kWarps = kThreads / kWarpSize;
+constexpr int kThreads = 64, kWarps = kThreads / kWarpSize;
 constexpr int kColumns = 4 * kWarpSize;  // of a row, that a load or an addition of all lanes takes
 constexpr int kMostBlocks = 3;           // of so many columns, in registers; longer rows are read twice
-constexpr int kLoads = 4;                // of rows to be summed, at a time
 constexpr int64_t kContexts = 2 * kWarpSize, kDraws = 4 * kWarpSize;
 constexpr int64_t kWordsOfWarp = 2;          // in a vocabulary; see launch_train_word_vectors
 constexpr int32_t kEnd = -1, kDropped = -2;  // in place of a word: a sentence's end, and what does not stay
@@ -94,10 +93,15 @@ class Trainer {
   static constexpr bool kBags = kind == Examples::bags, kTogether = kind == Examples::together;
   // Output rows in registers, where examples are together with their changes. The lanes of row r are 32 / kGroup.
   static constexpr int kGroup = kTogether && B == kMostBlocks ? 4 : 8, kLanesOfOutput = kWarpSize / kGroup;
+  static constexpr int kLoads = kBags && B == 1 ? 4 : 2;  // of rows to be summed, at a time
 
  public:
   SEQKERN_DEVICE Trainer(const WordVectorsParams& p, WarpMemory& memory)
-      : p_(p), memory_(memory), output_rows_(p.vocabulary - (p.path != nullptr)) {}
+      : p_(p),
+        memory_(memory),
+        output_rows_(p.vocabulary - (p.path != nullptr)),
+        stride_(static_cast<uint32_t>(p.stride)),
+        columns_(static_cast<int>(p.vector_size)) {}
 
   // Trains on the places [begin, end), 32 or fewer.
   SEQKERN_DEVICE void train(int64_t begin, int64_t end) {
@@ -160,24 +164,29 @@ class Trainer {
     }
   }
 
-  // Calls body(first, count) for the context words from number `first` on, which are then in memory_.contexts.
+  // Calls body(first, count) for the context words from number `first` on, which are then in memory_.contexts. Where all of them
+  // are there since the last call, they are not looked for again.
   template <class Body>
   SEQKERN_DEVICE void for_contexts(const Body& body) {
-    int found = 0, listed = 0;
+    bool last = held_ >= 0;
+    int listed = last ? held_ : 0, found = listed;
     for (int64_t from = leftmost_;; from += kWarpSize) {
-      const int64_t place = from + lane_index();
-      const int32_t word = place == place_ ? kDropped : word_at(place);
-      const uint32_t ends = ballot(word == kEnd);
-      const uint32_t kept = lowest_bits(ballot(word >= 0) & bits_below(ends), before_ + window_ - found);
-      if (kept >> lane_index() & 1) memory_.contexts[listed + count_bits(kept & ((1u << lane_index()) - 1))] = word;
-      found += count_bits(kept);
-      listed += count_bits(kept);
-      const bool last = ends != 0 || found == before_ + window_;
+      if (!last) {
+        const int64_t place = from + lane_index();
+        const int32_t word = place == place_ ? kDropped : word_at(place);
+        const uint32_t ends = ballot(word == kEnd);
+        const uint32_t kept = lowest_bits(ballot(word >= 0) & bits_below(ends), before_ + window_ - found);
+        if (kept >> lane_index() & 1) memory_.contexts[listed + count_bits(kept & ((1u << lane_index()) - 1))] = word;
+        found += count_bits(kept);
+        listed += count_bits(kept);
+        last = ends != 0 || found == before_ + window_;
+        sync_warp();
+      }
       if (last || listed > kContexts - kWarpSize) {
-        sync_warp();
+        if (last && found == listed) held_ = listed;
         if (listed > 0) body(found - listed, listed);
-        sync_warp();
         listed = 0;
+        sync_warp();
       }
       if (last) return;
     }
@@ -191,6 +200,7 @@ class Trainer {
     window_ = window;
     rate_ = static_cast<float>(p_.rate + static_cast<double>(place) * p_.rate_step);
     drawn_ = 0;
+    held_ = -1;
     if (p_.path != nullptr) path_ = list_at(p_.path, p_.path_offsets, word, p_.path_count);
     find_context();
     if constexpr (kBags) {
@@ -254,21 +264,27 @@ class Trainer {
 
   // --- rows ---
 
-  SEQKERN_DEVICE Row<B> load_row(const float* matrix, int64_t row, int64_t column) const {
+  // The lane's part of a row, from `column` on.
+  SEQKERN_DEVICE int64_t offset_of(int32_t row, int column) const {
+    return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(row)) * stride_) + column + 4 * lane_index();
+  }
+  SEQKERN_DEVICE bool has_columns(int from) const { return from + 4 * lane_index() < columns_; }
+
+  // Zeros for row -1, and beyond the last column; there, nothing is added.
+  SEQKERN_DEVICE Row<B> load_row(const float* matrix, int32_t row, int column) const {
+    const float* const from = matrix + offset_of(row, column);
     Row<B> values{};
     for (int b = 0; b < B; ++b) {
-      const int64_t at = column + b * kColumns + 4 * lane_index();
-      if (row < 0 || at >= p_.vector_size) continue;
-      const Words words = load_coherent(matrix + row * p_.stride + at);
+      if (row < 0 || !has_columns(column + b * kColumns)) continue;
+      const Words words = load_coherent(from + b * kColumns);
       memcpy(values.at[b], words.at, sizeof(words.at));
     }
     return values;
   }
-  SEQKERN_DEVICE void add_row(float* matrix, int64_t row, int64_t column, const Row<B>& values) const {
-    for (int b = 0; b < B; ++b) {
-      const int64_t at = column + b * kColumns + 4 * lane_index();
-      if (row >= 0 && at < p_.vector_size) add_coherent(matrix + row * p_.stride + at, values.at[b]);
-    }
+  SEQKERN_DEVICE void add_row(float* matrix, int32_t row, int column, const Row<B>& values) const {
+    float* const to = matrix + offset_of(row, column);
+    for (int b = 0; b < B; ++b)
+      if (row >= 0 && has_columns(column + b * kColumns)) add_coherent(to + b * kColumns, values.at[b]);
   }
 
   // Calls body(rows) for lists of the input rows that h is of: in skip-gram, of context word number `context` in memory.
@@ -291,10 +307,13 @@ class Trainer {
   }
 
   // h, and what its change is multiplied by for each of its rows.
-  SEQKERN_DEVICE Row<B> load_hidden(int context, int64_t column, float& scale) {
+  SEQKERN_DEVICE Row<B> load_hidden(int context, int column, float& scale) {
+    scale = 1;
+    if (!kBags && p_.subwords == nullptr) return load_row(p_.input, memory_.contexts[context], column);
     Row<B> sum{};
     int64_t count = 0;
     for_inputs(context, [&](const List& rows) SEQKERN_INLINE {
+      SEQKERN_UNROLL(1)
       for (int64_t i = 0; i < rows.count; i += kLoads) {
         Row<B> values[kLoads];
         for (int j = 0; j < kLoads; ++j) values[j] = load_row(p_.input, input_at(rows, i + j), column);
@@ -305,50 +324,64 @@ class Trainer {
     const float share = p_.mean && count > 1 ? 1.0f / static_cast<float>(count) : 1.0f;
     for (int b = 0; b < B; ++b)
       for (int i = 0; i < 4; ++i) sum.at[b][i] *= share;
-    scale = p_.exact ? share : 1.0f;
+    if (p_.exact) scale = share;
     return sum;
   }
-  SEQKERN_DEVICE void add_to_inputs(int context, int64_t column, const Row<B>& change) {
+  SEQKERN_DEVICE void add_to_inputs(int context, int column, const Row<B>& change) {
     for_inputs(context, [&](const List& rows) SEQKERN_INLINE {
+      SEQKERN_UNROLL(1)
       for (int64_t i = 0; i < rows.count; ++i) add_row(p_.input, input_at(rows, i), column, change);
     });
   }
 
   // --- the step ---
 
-  // Of the examples [begin, end), the output rows from number o on. Rows of more columns than registers hold are read a second
-  // time, for the changes.
+  // Of the examples [begin, end), the output rows from number o on. The next h is on its way while one is worked with. Rows of
+  // more columns than registers hold are read a second time, for the changes.
   SEQKERN_DEVICE void train_group(int64_t o, int64_t outputs, int64_t first_draw, int begin, int end) {
-    const int64_t width = int64_t{B} * kColumns, columns = B < kMostBlocks ? width : p_.vector_size;
-    const bool whole = columns <= width;
+    constexpr int kWidth = B * kColumns;
+    const int columns = B < kMostBlocks ? kWidth : columns_;
+    const bool whole = columns <= kWidth;
     const int64_t own = o + lane_index() / kLanesOfOutput;
     float label = 0;
     const int32_t own_row = own < outputs ? output_at(own, first_draw, label) : -1;
     int32_t rows[kGroup];
     Row<B> values[kGroup], changes[kGroup];
     for (int r = 0; r < kGroup; ++r) rows[r] = shuffle(own_row, r * kLanesOfOutput);
-    const auto load_outputs = [&](int64_t column) SEQKERN_INLINE {
+    const auto load_outputs = [&](int column) SEQKERN_INLINE {
       for (int r = 0; r < kGroup; ++r) {
         values[r] = load_row(p_.output, rows[r], column);
         if (kTogether) changes[r] = {};
       }
     };
-    const auto add_changes = [&](int64_t column) SEQKERN_INLINE {
+    const auto add_changes = [&](int column) SEQKERN_INLINE {
       for (int r = 0; r < kGroup; ++r) add_row(p_.output, rows[r], column, changes[r]);
     };
     if (whole) load_outputs(0);
-    for (int context = begin; context < end; ++context) {
-      Row<B> hidden;
-      float scale = 1, dots[kGroup] = {};
-      for (int64_t column = 0; column < columns; column += width) {
-        if (!whole) load_outputs(column);
-        hidden = load_hidden(context, column, scale);
+    Row<B> next{};
+    float next_scale = 1;
+    constexpr int kAhead = kTogether ? 1 : 0;
+    for (int context = begin - kAhead; context < end; ++context) {
+      Row<B> hidden = next;
+      float scale = next_scale;
+      if (whole && context + kAhead < end) next = load_hidden(context + kAhead, 0, next_scale);
+      if (context < begin) continue;
+      if (kAhead == 0) {
+        hidden = next;
+        scale = next_scale;
+      }
+      float dots[kGroup] = {};
+      for (int column = 0; column < columns; column += kWidth) {
+        if (!whole) {
+          load_outputs(column);
+          hidden = load_hidden(context, column, scale);
+        }
         for (int r = 0; r < kGroup; ++r)
           for (int b = 0; b < B; ++b)
             for (int i = 0; i < 4; ++i) dots[r] += hidden.at[b][i] * values[r].at[b][i];
       }
       const float error = logistic_error(sum_of_lanes(dots), label, own_row >= 0);
-      for (int64_t column = 0; column < columns; column += width) {
+      for (int column = 0; column < columns; column += kWidth) {
         if (!whole) {
           load_outputs(column);
           hidden = load_hidden(context, column, scale);
@@ -379,6 +412,8 @@ class Trainer {
   const WordVectorsParams& p_;
   WarpMemory& memory_;
   const int64_t output_rows_;
+  const uint32_t stride_;
+  const int columns_;
 
   int64_t first_ = 0;  // the place of memory_.words[0]
 
@@ -386,6 +421,7 @@ class Trainer {
   int64_t place_ = 0, leftmost_ = 0;  // where its context begins
   int32_t word_ = 0;
   int window_ = 0, before_ = 0;  // context words before it
+  int held_ = -1;                // context words in memory, if these are all
   float rate_ = 0;
   int64_t drawn_ = 0;  // draws that were made
   List path_{};
@@ -395,8 +431,12 @@ class Trainer {
   int64_t examples_ = 0, words_ = 0;
 };
 
+// Blocks of a multiprocessor: as many as leave registers enough.
+template <int B>
+constexpr int kBlocks = B == 1 ? 6 : 4;
+
 template <int B, Examples kind>
-SEQKERN_KERNEL(kThreads)
+SEQKERN_KERNEL(kThreads, kBlocks<B>)
 train(SEQKERN_CONSTANT WordVectorsParams p) {
   SEQKERN_SHARED(WarpMemory, memories, kWarps);
   Trainer<B, kind> trainer(p, memories[warp_index()]);
@@ -418,6 +458,7 @@ cudaError_t launch_blocks(const WordVectorsParams& p, const Launch& how) {
 // in a row, they would overshoot. So the number of warps is bounded by the vocabulary.
 cudaError_t launch_train_word_vectors(const WordVectorsParams& p, cudaStream_t stream) {
   if (p.begin == p.end) return cudaSuccess;  // a grid must not be empty
+  if (p.stride > 0x7FFFFFFF) return cudaErrorInvalidValue;
   constexpr int64_t kWords = kWordsOfWarp * kWarps;
   const int64_t needed = (p.end - p.begin + kThreads - 1) / kThreads, most = (p.vocabulary + kWords - 1) / kWords;
   const Launch how{{needed < most ? needed : most, 1}, kThreads, stream};
