@@ -343,6 +343,13 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.listdir(tmp_path) == ["archive"]
 
 
+def test_archives_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    KeyedVectors(["a"], torch.ones(1, 2)).save(tmp_path / "archive")
+    modes = {(tmp_path / name).stat().st_mode for name in ("other", "archive")}
+    assert len(modes) == 1
+
+
 def test_other_archives_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other"
     with pytest.raises(FileNotFoundError, match="no such file of vectors"):
