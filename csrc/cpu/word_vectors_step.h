@@ -72,6 +72,15 @@ SEQKERN_INLINE Float row_dots(const float* h, float* const* rows, int64_t n) {
   return reduce_rows<R>(sums);
 }
 
+// Without it, the compiler reads a vector from memory for each of its uses, and loads are what limits change_rows.
+SEQKERN_INLINE void keep_in_register(Float& x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+}
+
 // Of R rows, one after the other: to = from + sum_r g_r row_r, and row_r += g_r h. from may be null, for 0; to may be h. A row
 // that is there twice is found changed by then.
 template <int R>
@@ -88,7 +97,8 @@ SEQKERN_INLINE void change_rows(const float* h, float* const* rows, const float*
     Float sum = from == nullptr ? Float{} : load(from + i);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Float row = load(at[r] + i);
+      Float row = load(at[r] + i);
+      keep_in_register(row);
       sum += factors[r] * row;
       store(at[r] + i, row + factors[r] * x);
     }

@@ -34,22 +34,13 @@ class WordVectorsTrainer {
 
   // Trains on the places [begin, end), WordVectorsText::kChunk or fewer.
   void train(int64_t begin, int64_t end) {
-    text_.take(begin, end);
     losses_ = Float{};
-    for (int64_t first, last; text_.next(first, last);) {
-      const int32_t* drawn = text_.drawn();
-      for (int64_t i = first; i < last; ++i) {
-        const Entry& entry = text_[i];
-        words += entry.word >= 0;
-        if (entry.before + entry.after == 0) continue;
-        add_examples(i, drawn);
-        drawn += text_.draws_of(entry);
-        if (!p_.cbow)
-          p_.subwords == nullptr ? finish<true>() : finish<false>();
-        else if (examples_.size() == kBags)
-          finish<false>();
-      }
-    }
+    read(begin, end, [&] {
+      if (!p_.cbow)
+        p_.subwords == nullptr ? finish<true>() : finish<false>();
+      else if (examples_.size() == kBags)
+        finish<false>();
+    });
     finish<false>();
     loss += reduce_sum<float>(losses_);
   }
@@ -59,17 +50,7 @@ class WordVectorsTrainer {
   void find(int64_t begin, int64_t end) {
     clear();
     losses_ = Float{};
-    text_.take(begin, end);
-    for (int64_t first, last; text_.next(first, last);) {
-      const int32_t* drawn = text_.drawn();
-      for (int64_t i = first; i < last; ++i) {
-        const Entry& entry = text_[i];
-        words += entry.word >= 0;
-        if (entry.before + entry.after == 0) continue;
-        add_examples(i, drawn);
-        drawn += text_.draws_of(entry);
-      }
-    }
+    read(begin, end, [] {});
     examples += examples_.size();
     find_dots<false>();
     find_errors();
@@ -120,6 +101,23 @@ class WordVectorsTrainer {
     Buffer<float> labels, rates, errors;
     int64_t size = 0;
   };
+
+  // Adds the examples of places, and calls after() after those of each word.
+  template <class After>
+  void read(int64_t begin, int64_t end, const After& after) {
+    text_.take(begin, end);
+    for (int64_t first, last; text_.next(first, last);) {
+      const int32_t* drawn = text_.drawn();
+      for (int64_t i = first; i < last; ++i) {
+        const Entry& entry = text_[i];
+        words += entry.word >= 0;
+        if (entry.before + entry.after == 0) continue;
+        add_examples(i, drawn);
+        drawn += text_.draws_of(entry);
+        after();
+      }
+    }
+  }
 
   void add_examples(int64_t i, const int32_t* drawn) {
     const Entry& entry = text_[i];

@@ -6,40 +6,13 @@
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
+#include "ops/cpu_dtype.h"
 #include "ops/cpu_tensor.h"
 #include "ops/softmax.h"
 
 namespace seqkern::ops {
 
 namespace {
-
-// Calls body(T()) with the kernels' name of a dtype.
-template <class Body>
-void for_cpu_dtype(const SamplingProblem& problem, const Body& body) {
-  const auto type = problem.weight.scalar_type();
-  if (type == at::kFloat)
-    body(float());
-  else if (type == at::kDouble)
-    body(double());
-  else if (type == at::kBFloat16)
-    body(math::BFloat16());
-  else if (type == at::kHalf)
-    body(math::Float16());
-  else
-    TORCH_CHECK_TYPE(false, problem.embedding.defined() ? "embedding" : "hidden", " has dtype ", type,
-                     ", expected float32, float64, bfloat16 or float16");
-}
-
-// The elements of a tensor: null if it is undefined, which stands for an absent one, and not if it has none.
-struct ElementsOf {
-  template <class T>
-  T* operator()(const Tensor& tensor, T) const {
-    static T none{};
-    if (!tensor.defined()) return nullptr;
-    return tensor.numel() ? static_cast<T*>(const_cast<void*>(tensor.const_data_ptr())) : &none;
-  }
-};
-constexpr ElementsOf elements;
 
 // Ids [..., K] in [0, size), or `padding`, if that is not null.
 void check_range(const Tensor& ids, const char* name, int64_t size, const char* letter, const int64_t* padding = nullptr) {
@@ -95,7 +68,7 @@ SamplingGradients run(const SamplingProblem& problem, const WantedGradients& wan
   const bool contexts = problem.contexts.defined();
   const MatrixGradient d_source = new_gradient(wanted[0], sparse && contexts, problem.source(), problem.context_uses()),
                        d_weight = new_gradient(wanted[1], sparse, problem.weight, problem.uses());
-  for_cpu_dtype(problem, [&](auto tag) {
+  for_cpu_dtype(problem.weight.scalar_type(), problem.embedding.defined() ? "embedding" : "hidden", [&](auto tag) {
     using T = decltype(tag);
     auto p = problem.kernel_params<T>(elements);
     p.threads = threads_for(problem, sparse ? 0 : std::get<0>(d_source).numel() + std::get<0>(d_weight).numel());

@@ -6,43 +6,18 @@
 #include <torch/library.h>
 
 #include "cpu/kernels.h"
+#include "ops/cpu_dtype.h"
 #include "ops/cpu_tensor.h"
 
 namespace seqkern::ops {
 
 namespace {
 
-// Calls body(T()) with the kernels' name of a dtype.
-template <class Body>
-void for_cpu_dtype(at::ScalarType type, const char* name, const Body& body) {
-  if (type == at::kFloat)
-    body(float());
-  else if (type == at::kDouble)
-    body(double());
-  else if (type == at::kBFloat16)
-    body(math::BFloat16());
-  else if (type == at::kHalf)
-    body(math::Float16());
-  else
-    TORCH_CHECK_TYPE(false, name, " has dtype ", type, ", expected float32, float64, bfloat16 or float16");
-}
-
 // For so many logits; few of them are done before other threads have begun.
 int threads_for(int64_t logits) {
   constexpr int64_t kFew = 1 << 14;
   return logits < kFew || at::in_parallel_region() ? 1 : at::get_num_threads();
 }
-
-// The elements of a tensor: null if it is undefined, which stands for an absent one, and not if it has none.
-struct ElementsOf {
-  template <class T>
-  T* operator()(const Tensor& tensor, T) const {
-    static T none{};
-    if (!tensor.defined()) return nullptr;
-    return tensor.numel() ? static_cast<T*>(const_cast<void*>(tensor.const_data_ptr())) : &none;
-  }
-};
-constexpr ElementsOf elements;
 
 void check_targets(const SoftmaxProblem& problem) {
   if (problem.soft) return;
