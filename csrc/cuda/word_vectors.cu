@@ -4,14 +4,17 @@
 // and goes through the examples with up to kGroup output rows held in registers. A lane has 4 floats of every 128 of a row.
 // The rows of a group, and of an example's h, are all on their way from memory before the first is used; all dots of an example
 // are summed at once, and come to lie in different lanes for their sigmoids. Nothing is kept from word to word, and no warp waits
-// for another: memory traffic is what bounds the speed, and many warps hide the latency.
+// for another: memory traffic is what bounds the speed, and many warps hide the latency. Of C context words and R output rows, a
+// word reads and changes C (1 + R) rows where each example has negatives of its own, else C + R.
 //
 // All warps read and change the same rows without locks (as the CPU's threads do), by atomic additions, so that no change is
-// lost: with more warps at work, changes are only seen later. The random choices are the CPU's.
+// lost: with more warps at work, changes are seen later (most_warps has the bound). The random choices are the CPU's.
 //
 // Indices cannot be looked at before without waiting for the device: an id out of range ends a sentence, other rows out of range
 // are left out, and lists end where their tensor does.
 #include "cuda/word_vectors.h"
+
+#include <cmath>
 
 #include "cuda/device.cuh"
 #include "cuda/reduce.cuh"
@@ -25,7 +28,6 @@ constexpr int kThreads = 64, kWarps = kThreads / kWarpSize;
 constexpr int kColumns = 4 * kWarpSize;  // of a row, that a load or an addition of all lanes takes
 constexpr int kMostBlocks = 3;           // of so many columns, in registers; longer rows are read twice
 constexpr int64_t kContexts = 2 * kWarpSize, kDraws = 4 * kWarpSize;
-constexpr int64_t kWordsOfWarp = 2;          // in a vocabulary; see launch_train_word_vectors
 constexpr int32_t kEnd = -1, kDropped = -2;  // in place of a word: a sentence's end, and what does not stay
 
 struct WarpMemory {
@@ -446,21 +448,32 @@ train(SEQKERN_CONSTANT WordVectorsParams p) {
   trainer.add_totals();
 }
 
+bool is_together(const WordVectorsParams& p) { return !p.cbow && (p.shared || p.path != nullptr); }
+
+// Changes that warps have under way at once are of the same old rows, and add up: where too many meet in a row, they overshoot,
+// and training diverges. How many may, falls with the rate, and rises where frequent words are subsampled. Up to these bounds,
+// simulations in which so many examples saw the same rows learned as much as with a few, on texts of 20 to 20000 words with
+// Zipf's frequencies; from twice as many on, some diverged. At the default rate of 0.025 and with subsampling, they leave an H100
+// full.
+int64_t most_warps(const WordVectorsParams& p) {
+  const double rate = p.rate + static_cast<double>(p.begin) * p.rate_step, bound = p.keep != nullptr ? 128 : 24;
+  const double examples = is_together(p) ? (1 + p.window) / 2.0 : 1.0;  // that a warp has under way
+  const double most = bound / (std::fmax(rate, 1e-9) * examples), words = static_cast<double>(p.vocabulary);
+  return static_cast<int64_t>(std::fmax(1.0, std::fmin(most, words)));
+}
+
 template <int B>
 cudaError_t launch_blocks(const WordVectorsParams& p, const Launch& how) {
   if (p.cbow) return launch(train<B, Examples::bags>, how, p);
-  return launch(p.shared || p.path != nullptr ? train<B, Examples::together> : train<B, Examples::apart>, how, p);
+  return launch(is_together(p) ? train<B, Examples::together> : train<B, Examples::apart>, how, p);
 }
 
 }  // namespace
 
-// Changes that warps have under way at once are of the same old rows, and add up: in a small vocabulary, where many would meet
-// in a row, they would overshoot. So the number of warps is bounded by the vocabulary.
 cudaError_t launch_train_word_vectors(const WordVectorsParams& p, cudaStream_t stream) {
   if (p.begin == p.end) return cudaSuccess;  // a grid must not be empty
   if (p.stride > 0x7FFFFFFF) return cudaErrorInvalidValue;
-  constexpr int64_t kWords = kWordsOfWarp * kWarps;
-  const int64_t needed = (p.end - p.begin + kThreads - 1) / kThreads, most = (p.vocabulary + kWords - 1) / kWords;
+  const int64_t needed = (p.end - p.begin + kThreads - 1) / kThreads, most = (most_warps(p) + kWarps - 1) / kWarps;
   const Launch how{{needed < most ? needed : most, 1}, kThreads, stream};
   if (p.vector_size <= kColumns) return launch_blocks<1>(p, how);
   if (p.vector_size <= 2 * kColumns) return launch_blocks<2>(p, how);

@@ -129,9 +129,11 @@ class Word2Vec:
         `bucket` greater than 0, a word's vector is the mean of its own row and its n-grams'.
     deterministic : bool
         The same result for every number of workers, more slowly.
-        `torch.use_deterministic_algorithms(True)` asks for it, too.
+        `torch.use_deterministic_algorithms(True)` asks for it, too. Not on CUDA, where training
+        then raises NotImplementedError.
     device : torch device
-        Where the matrices are, and training runs.
+        Where the matrices are, and training runs. On CUDA, `workers` means nothing, and results
+        vary from run to run.
     callback : callable, optional
         Called with a `TrainingReport` a few times a second.
 
