@@ -281,6 +281,19 @@ def test_loss_of_negative_sampling_is_what_is_expected_of_its_noise(sg: bool) ->
 
 
 @on_cpu
+@pytest.mark.parametrize("sg", [False, True])
+def test_windows_beyond_the_text_end_with_it(sg: bool) -> None:
+    text = [[str(i % 7) for i in range(40)]]
+    found = [
+        Word2Vec(
+            text, window=window, shrink_windows=False, min_count=1, sg=sg, negative=2, workers=1
+        ).wv.vectors
+        for window in (40, 2**25)
+    ]
+    assert torch.equal(*found)
+
+
+@on_cpu
 def test_frequent_words_are_thinned_out() -> None:
     counts = torch.tensor([60000, 30000, 900, 90])
     for sample, threshold in ((1e-3, 1e-3 * counts.sum().item()), (100, int(100 * 2.618033989))):

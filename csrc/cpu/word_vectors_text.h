@@ -45,10 +45,14 @@ class WordVectorsText {
       : p_(p),
         draws_(p.noise == nullptr ? 0 : p.negatives),
         once_(p.cbow || p.shared),
-        batch_(std::max(1, std::min(kMostEntries, kMostDraws / std::max(1, draws_ * (once_ ? 1 : 2 * p.window))))),
-        entries_(kChunk + 2 * p.window + 2),
-        blocks_(batch_ * (1 + draws_ * (once_ ? 1 : 2 * p.window) / 2) + kLanes<float>),
+        most_draws_(draws_ * (once_ ? 1 : 2 * reach(p))),
+        batch_(std::max<int64_t>(1, std::min(kMostEntries, kMostDraws / std::max<int64_t>(1, most_draws_)))),
+        entries_(kChunk + 2 * reach(p) + 2),
+        blocks_(batch_ * (1 + most_draws_ / 2) + kLanes<float>),
         drawn_(2 * blocks_.draws.capacity() + kAhead * draws_) {}
+
+  // How many words there can be to either side of one.
+  static int64_t reach(const WordVectorsParams& p) { return std::min<int64_t>(p.window, p.length); }
 
   static constexpr int kAhead = 8;  // so many examples' draws may be read beyond the last
 
@@ -92,7 +96,7 @@ class WordVectorsText {
   }
 
  private:
-  static constexpr int kMostEntries = 64, kMostDraws = 8192;  // of a batch
+  static constexpr int64_t kMostEntries = 64, kMostDraws = 8192;  // of a batch
 
   // Counters of blocks of random numbers, a word of the counter an array.
   struct Blocks {
@@ -186,8 +190,8 @@ class WordVectorsText {
 
   const WordVectorsParams& p_;
   const int draws_;
-  const bool once_;  // one draw of negatives for a word, not for each context word
-  const int batch_;
+  const bool once_;                   // one draw of negatives for a word, not for each context word
+  const int64_t most_draws_, batch_;  // draws of a word, entries of a batch
   Array<Entry> entries_;
   int64_t next_ = 0, last_ = 0;  // entries of the chunk that are to come
   Blocks blocks_;

@@ -25,8 +25,8 @@ class WordVectorsTrainer {
       : p_(p),
         draws_(p.noise == nullptr ? 0 : p.negatives),
         text_(p),
-        examples_(words * (p.cbow ? 1 : 2 * p.window)),
-        input_rows_(examples_.capacity() * (p.cbow ? 2 * p.window : 1) * std::max<int64_t>(1, p.most_subwords)),
+        examples_(words * (p.cbow ? 1 : 2 * text_.reach(p))),
+        input_rows_(examples_.capacity() * (p.cbow ? 2 * text_.reach(p) : 1) * std::max<int64_t>(1, p.most_subwords)),
         outputs_(examples_.capacity() * (draws_ + 1 + p.most_nodes) + kLanes<float>),
         means_(examples_.capacity() * p.stride),
         changes_((p.deterministic ? examples_.capacity() : 1) * p.stride) {}
