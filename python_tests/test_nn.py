@@ -375,6 +375,7 @@ def test_public_names_are_there() -> None:
     layers = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "Options", "RNNCell", "RecurrentOutput"]
     losses = ["CrossEntropyLoss", "LinearCrossEntropyLoss", "TimeSoftmaxLoss"]
     large = ["AdaptiveLogSoftmaxWithLoss", "SampledSoftmaxLoss"]
+    large += ["EmbeddingDot", "NegativeSamplingLoss"]
     samplers = ["LogUniformSampler", "Sampler", "UnigramSampler"]
     names = [*layers, *losses, *large, *samplers, "convert", "revert"]
     assert sorted(seqkern.nn.__all__) == sorted(names)
