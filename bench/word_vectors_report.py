@@ -19,8 +19,19 @@ from typing import Any
 
 import torch
 from tables import table
-from timing import environment, machine_of, seconds_of, timing_of, turns, versions_of
+from text_words import count_case, encode_case, section
+from timing import (
+    Result,
+    environment,
+    machine_of,
+    measure,
+    seconds_of,
+    timing_of,
+    turns,
+    versions_of,
+)
 from word_vector_peers import (
+    VOCABULARY,
     Text,
     correlations,
     loss_of,
@@ -204,6 +215,13 @@ def markdown(results: Any) -> str:
             "",
             *process_table(results["processes"]),
             "",
+            "## Reading of the text",
+            "",
+            "Words a second: the vocabulary pass (gensim's is Python on one thread), and the text "
+            "as ids, which gensim has no pass for: it looks words up again in every epoch.",
+            "",
+            *section([Result.from_row(row) for row in results["passes"]]),
+            "",
             "## Quality",
             "",
             f"Penn Treebank, {EPOCHS_OF_QUALITY} epochs, d = 100, `min_count` 5, no subsampling, "
@@ -228,7 +246,13 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(args.threads)
     facts = {**environment(), "versions": versions()}
     facts["command"] = shlex.join(["python", "bench/word_vectors_report.py", *arguments])
-    results: dict[str, Any] = {"facts": facts, "speeds": [], "processes": [], "quality": []}
+    results: dict[str, Any] = {
+        "facts": facts,
+        "speeds": [],
+        "processes": [],
+        "passes": [],
+        "quality": [],
+    }
     ptb = args.ptb / "ptb.train.txt"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -242,6 +266,9 @@ def main(arguments: list[str]) -> None:
         long = zipf_text(folder, 20, 10_000_000)
         for sg in KINDS:
             results["processes"].append(processes(long, sg, args.threads, args.rounds, folder))
+        for make_case in (count_case, encode_case):
+            case = make_case(long.path, long.words, VOCABULARY)
+            results["passes"].append(measure(case, 10.0).row())
         source = Text("Penn Treebank", ptb, 0)
         results["quality"] = [row for sg in KINDS for row in quality(source, sg, args.threads)]
     args.out.mkdir(parents=True, exist_ok=True)
