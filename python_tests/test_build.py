@@ -293,7 +293,8 @@ def test_every_operator_of_a_cuda_build_has_a_cuda_kernel() -> None:
     names = [x for x in torch._C._dispatch_get_all_op_names() if x.startswith("seqkern::")]
     assert names
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    assert [name for name in names if not has_kernel(name, "CUDA")] == []
+    on_the_host = ["seqkern::alias_table"]  # tables are made there, whatever device draws by them
+    assert [name for name in names if not has_kernel(name, "CUDA")] == on_the_host
 
 
 @pytest.fixture
