@@ -160,7 +160,7 @@ struct Example {
 };
 
 template <class T>
-SEQKERN_KERNEL(kThreads)
+SEQKERN_KERNEL(kThreads, 8)  // ptxas would spill for more blocks
 examples(ExamplesParams<T> all) {
   using S = Sum<T>;
   const NegativeSamplingParams<T>& p = all.p;
