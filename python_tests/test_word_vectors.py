@@ -255,6 +255,20 @@ def test_workers_without_locks_train_on_the_same_examples(case: Case) -> None:
 
 
 @on_cpu
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_changes_of_all_workers_are_added(objective: str) -> None:
+    # At so low a rate, the changes of all examples are those at the first matrices: their sum has no order. Words are
+    # rare enough for a fair share of their changes to be those after the last turn of their row.
+    problem = Case(objective, vocabulary=2000, length=6 * 2048, rate=1e-4, rate_step=0).draw()
+    before = problem.input.double(), problem.output.double()
+    one, many = (problem.train(workers=workers) for workers in (1, 3))
+    for name, start in zip(("input", "output"), before, strict=True):
+        expected, found = (getattr(trained, name).double() - start for trained in (one, many))
+        assert expected.abs().max() > 1e-4
+        assert error(found, expected.numpy()) < 0.1  # two that publish a row at once lose a change
+
+
+@on_cpu
 def test_totals_are_added_to() -> None:
     problem = Case().draw()
     before = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)

@@ -19,7 +19,7 @@ from seqkern.vectors.huffman import huffman
 Array = NDArray[np.float64]
 
 CHOICES = WORD - 1  # the block of random numbers that says what stays, and how large windows are
-RATE = 2.0**-14
+RATE = 2.0**-16
 
 
 @dataclass

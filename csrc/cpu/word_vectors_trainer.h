@@ -6,13 +6,14 @@
 // Included by word_vectors_<isa>.cpp after the target pragma.
 //
 // With one thread, what comes out depends on nothing but the parameters. Several threads take chunks of the text as they come,
-// and write the same rows without locks. In deterministic training, threads go through the text in rounds of kPieces pieces:
-// first they find the errors of the pieces' examples, then each changes the output rows that are its own, then the input rows:
-// each row by all examples in their order. So the result is the same for every number of threads, but within a round no example
-// sees the changes of others.
+// and change the same rows without locks (word_vectors_rows.h). In deterministic training, threads go through the text in rounds
+// of kPieces pieces: first they find the errors of the pieces' examples, then each changes the output rows that are its own, then
+// the input rows: each row by all examples in their order. So the result is the same for every number of threads, but within a
+// round no example sees the changes of others.
 #pragma once
 
 #include "cpu/parallel.h"
+#include "cpu/word_vectors_rows.h"
 #include "cpu/word_vectors_step.h"
 #include "cpu/word_vectors_text.h"
 
@@ -20,8 +21,8 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 class WordVectorsTrainer {
  public:
-  // For so many words at a time.
-  WordVectorsTrainer(const WordVectorsParams& p, int64_t words)
+  // For so many words at a time. threads: that train at once.
+  WordVectorsTrainer(const WordVectorsParams& p, int64_t words, int threads)
       : p_(p),
         draws_(p.noise == nullptr ? 0 : p.negatives),
         text_(p),
@@ -29,8 +30,10 @@ class WordVectorsTrainer {
         input_rows_(examples_.capacity() * (p.cbow ? 2 * text_.reach(p) : 1) * std::max<int64_t>(1, p.most_subwords)),
         outputs_(examples_.capacity() * (draws_ + 1 + p.most_nodes) + kLanes<float>),
         means_(examples_.capacity() * p.stride),
-        changes_((p.deterministic ? examples_.capacity() : 1) * p.stride) {}
-  explicit WordVectorsTrainer(const WordVectorsParams& p) : WordVectorsTrainer(p, kBags) {}
+        changes_((p.deterministic ? examples_.capacity() : 1) * p.stride),
+        inputs_(p.input, p.input_rows, p.stride, threads),
+        output_rows_(p.output, p.vocabulary - (p.path != nullptr), p.stride, threads) {}
+  WordVectorsTrainer(const WordVectorsParams& p, int threads) : WordVectorsTrainer(p, kBags, threads) {}
 
   // Trains on the places [begin, end), WordVectorsText::kChunk or fewer.
   void train(int64_t begin, int64_t end) {
@@ -43,6 +46,12 @@ class WordVectorsTrainer {
     });
     finish<false>();
     loss += reduce_sum<float>(losses_);
+  }
+
+  // To be called when all is trained.
+  void publish() {
+    inputs_.finish();
+    output_rows_.finish();
   }
 
   // Deterministic training: finds the errors of the examples of the places [begin, end), kPiecePlaces or fewer, and what they add
@@ -122,8 +131,8 @@ class WordVectorsTrainer {
   void add_examples(int64_t i, const int32_t* drawn) {
     const Entry& entry = text_[i];
     rate_ = static_cast<float>(p_.rate + static_cast<double>(entry.place) * p_.rate_step);
-    prefetch(p_.output, text_[i + 1].word);
-    if (i + p_.window + 1 < text_.size()) prefetch(p_.input, text_[i + p_.window + 1].word);
+    prefetch(output_rows_, text_[i + 1].word);
+    if (i + p_.window + 1 < text_.size()) prefetch(inputs_, text_[i + p_.window + 1].word);
     for (int64_t context = i - entry.before; context <= i + entry.after; ++context) {
       if (context == i) continue;
       add_inputs(text_[context].word);
@@ -137,11 +146,11 @@ class WordVectorsTrainer {
   // Adds to the next example's h the rows that a word stands for.
   void add_inputs(int32_t word) {
     if (p_.subwords == nullptr) {
-      input_rows_.push(p_.input + word * p_.stride);
+      input_rows_.push(inputs_.use(word));
       return;
     }
     for (int64_t i = p_.subword_offsets[word]; i < p_.subword_offsets[word + 1]; ++i)
-      input_rows_.push(p_.input + p_.subwords[i] * p_.stride);
+      input_rows_.push(inputs_.use(p_.subwords[i]));
   }
 
   // Adds the example whose h is of the rows added since the last one: against the word and its negatives, and the nodes on its
@@ -151,12 +160,12 @@ class WordVectorsTrainer {
     float** const rows = outputs_.rows.get();
     float *const labels = outputs_.labels.get(), *const rates = outputs_.rates.get();
     const auto push = [&](int32_t row, float label, float rate) {
-      rows[size] = p_.output + row * p_.stride;
+      rows[size] = output_rows_.use(row);
       labels[size] = label;
       rates[size++] = rate;
     };
     for (int k = 0; k < draws_; ++k) {
-      prefetch(p_.output, drawn[WordVectorsText::kAhead * draws_ + k]);
+      prefetch(output_rows_, drawn[WordVectorsText::kAhead * draws_ + k]);
       push(drawn[k], 0, drawn[k] == word ? 0 : rate_);
     }
     if (draws_ > 0) push(word, 1, rate_);
@@ -166,9 +175,8 @@ class WordVectorsTrainer {
     examples_.push({input_rows_.size(), size, nullptr});
   }
 
-  void prefetch(const float* matrix, int32_t row) const {
-    if (row < 0) return;
-    for (int64_t i = 0; i < p_.stride; i += 16) __builtin_prefetch(matrix + row * p_.stride + i, 1, 3);
+  static void prefetch(const WordVectorsRows& rows, int32_t row) {
+    if (row >= 0) rows.prefetch(row);
   }
 
   // Trains on the examples added. single: each h is one row.
@@ -180,6 +188,8 @@ class WordVectorsTrainer {
     find_errors();
     change<single>();
     clear();
+    inputs_.publish_due();
+    output_rows_.publish_due();
   }
 
   void clear() {
@@ -262,6 +272,7 @@ class WordVectorsTrainer {
   Outputs outputs_;
   Buffer<float> means_;    // [most examples, stride]
   Buffer<float> changes_;  // [stride]: sum_r rate g_r o_r; of all examples in deterministic training
+  WordVectorsRows inputs_, output_rows_;
   float rate_ = 0;
   Float losses_{};
 };
@@ -280,9 +291,10 @@ inline void train_freely(const WordVectorsParams& p) {
   std::fill_n(totals.get(), 3 * std::max(threads, 1), 0.0);
   std::atomic<int64_t> next{p.begin};
   parallel(threads, [&](const Worker& worker) {
-    WordVectorsTrainer trainer(p);
+    WordVectorsTrainer trainer(p, worker.team);
     for (int64_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < p.end;)
       trainer.train(begin, std::min(begin + chunk, p.end));
+    trainer.publish();
     add_totals(trainer, totals.get() + 3 * worker.thread);
   });
   for (int i = 0; i < 3 * threads; ++i) p.totals[i % 3] += totals.get()[i];
@@ -291,8 +303,9 @@ inline void train_freely(const WordVectorsParams& p) {
 inline void train_deterministically(const WordVectorsParams& p) {
   constexpr int kPieces = 8, kPiecePlaces = 8;
   using Piece = WordVectorsTrainer;
-  Piece pieces[kPieces] = {Piece(p, kPiecePlaces), Piece(p, kPiecePlaces), Piece(p, kPiecePlaces), Piece(p, kPiecePlaces),
-                           Piece(p, kPiecePlaces), Piece(p, kPiecePlaces), Piece(p, kPiecePlaces), Piece(p, kPiecePlaces)};
+  Piece pieces[kPieces] = {Piece(p, kPiecePlaces, 1), Piece(p, kPiecePlaces, 1), Piece(p, kPiecePlaces, 1),
+                           Piece(p, kPiecePlaces, 1), Piece(p, kPiecePlaces, 1), Piece(p, kPiecePlaces, 1),
+                           Piece(p, kPiecePlaces, 1), Piece(p, kPiecePlaces, 1)};
   parallel(std::min(p.threads, kPieces), [&](const Worker& worker) {
     for (int64_t round = p.begin; round < p.end; round += kPieces * kPiecePlaces) {
       for (int i = worker.thread; i < kPieces; i += worker.team) {
