@@ -72,7 +72,7 @@ def test_a_prior_spreads_what_is_added(rng: np.random.Generator) -> None:
     expected = [
         (follows.count(w) + V * 0.2 * lower[w]) / (len(follows) + V * 0.2) for w in range(V)
     ]
-    np.testing.assert_allclose(model.probabilities(context).numpy(), after, rtol=1e-12)
+    np.testing.assert_allclose(model.probabilities(context).numpy(), expected, rtol=1e-12)
     unseen = model.probabilities([V - 1, V - 1])
     np.testing.assert_allclose(unseen.numpy(), lower, rtol=1e-12)
 

@@ -17,8 +17,9 @@ def linear_gradient_norms(weight_hh: Tensor, steps: int = 20, batch: int = 2) ->
     """Norms of a gradient that goes back through a recurrence without an activation.
 
     It begins as ones, and every step multiplies it by W_hh: "Deep Learning from Scratch 2", section
-    6.1.4. It explodes where the greatest singular value of W_hh (`torch.linalg.svdvals`) is well
-    above 1, and vanishes where that is below 1.
+    6.1.4. In the long run it explodes where the spectral radius of W_hh is above 1, and vanishes
+    where that is below 1; the greatest singular value (`torch.linalg.svdvals`), by which the book
+    tells, bounds the growth of every single step, so that below 1 it is enough to vanish.
 
     Parameters
     ----------
