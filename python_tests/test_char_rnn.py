@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend import not_on_host
 from helpers import error
 from seqkern.data import load_corpus
 from seqkern.models import CELLS, CharRnn, recurrent_layer
@@ -100,6 +101,7 @@ def test_autocast_to_bfloat16() -> None:
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
+@not_on_host
 def test_a_text_is_learned_by_heart() -> None:
     text = torch.tensor([0, 1, 2, 0, 3, 4, 0, 5] * 4)
     model = CharRnn(6, 16, cell="gru")

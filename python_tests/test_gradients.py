@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import seqkern.nn
+from backend import not_on_host
 from helpers import normal
 from seqkern.analysis import (
     gradient_norms,
@@ -14,6 +15,8 @@ from seqkern.analysis import (
     plot_lines,
     weight_gradient_norms,
 )
+
+pytestmark = not_on_host
 
 N, D, H, T = 2, 4, 3, 20
 
@@ -107,7 +110,6 @@ def test_bad_arguments_are_refused() -> None:
         weight_gradient_norms(seqkern.nn.RNN(D, H), x[:0])
 
 
-@pytest.mark.backends("cpu", reason="touches no kernels")
 def test_figure_is_a_png(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     steps, weight = range(1, T + 1), torch.from_numpy(book_weight())

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend import not_on_host
 from helpers import error
 from seqkern.data import noisy_sine, windows
 from seqkern.models import (
@@ -15,6 +16,8 @@ from seqkern.models import (
     forecast_errors,
     window_forecast,
 )
+
+pytestmark = not_on_host
 
 # A stable VAR(2) of two features.
 COEFFICIENTS = np.array([[[0.5, 0.2], [-0.3, 0.4]], [[0.2, -0.1], [0.1, 0.25]]])
