@@ -174,6 +174,17 @@ class SeriesRegressor(torch.nn.Module):
         that is not negative, a ReLU RNN of 2 p D units is as linear as one without an activation.
         In the steps before, the values that are missing count as 0.
 
+        Parameters
+        ----------
+        model : VectorAutoregression
+            Its parameters are copied.
+        backend : {"seqkern", "torch"}
+
+        Returns
+        -------
+        SeriesRegressor
+            On the device and of the dtype of `model`; it can be trained on.
+
         Examples
         --------
         >>> autoregression = VectorAutoregression(features=2, order=3)
