@@ -48,7 +48,12 @@ def test_text_level_separates_punctuation_and_ends_paragraphs_in_eos() -> None:
     assert tokenize(text, "text") == [*first, *second, "end", "<eos>"]
 
 
-@pytest.mark.parametrize("level", ["word", "text", "char"])
+def test_letters_are_lower_case_and_lines_are_joined() -> None:
+    text = "It's 2 o'clock,\n\n  <unk> Ünder the Sun!\n"
+    assert "".join(tokenize(text, "letters")) == "it s o clockunk nder the sun"
+
+
+@pytest.mark.parametrize("level", ["word", "text", "char", "letters"])
 def test_empty_text_has_no_tokens(level: str) -> None:
     assert tokenize("", level) == []
 
@@ -59,13 +64,19 @@ def test_detokenize_restores_words_and_characters(level: str) -> None:
     assert detokenize(tokenize(text, level), level) == text
 
 
+def test_detokenize_joins_letters() -> None:
+    assert detokenize(["a", " ", "b"], "letters") == "a b"
+
+
 def test_detokenize_places_quotes_and_brackets() -> None:
     tokens = tokenize('He said "yes" (twice), then [left]!', "text")
     assert detokenize(tokens, "text") == 'He said "yes" (twice), then [left]!\n'
 
 
 def test_unknown_level_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"level must be one of word, text, char, got 'line'"):
+    with pytest.raises(
+        ValueError, match=r"level must be one of word, text, char, letters, got 'line'"
+    ):
         tokenize("a", "line")
 
 

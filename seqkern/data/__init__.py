@@ -7,6 +7,7 @@ from seqkern.data.batches import (
     evaluation_blocks,
 )
 from seqkern.data.corpus import Corpus, load_corpus
+from seqkern.data.series import noisy_sine, windows
 from seqkern.data.text import LEVELS, detokenize, tokenize
 from seqkern.data.vocabulary import Vocabulary
 from seqkern.data.words import EncodedText, WordCounts, count_words, encode_words
@@ -25,5 +26,7 @@ __all__ = [
     "encode_words",
     "evaluation_blocks",
     "load_corpus",
+    "noisy_sine",
     "tokenize",
+    "windows",
 ]

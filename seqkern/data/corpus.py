@@ -25,7 +25,7 @@ class Corpus:
     ----------
     vocabulary : Vocabulary
     level : str
-        How the text was split into tokens: "word", "text" or "char".
+        How the text was split into tokens: "word", "text", "char" or "letters".
     train, valid, test : Tensor
         int64, shape (length,).
     """
@@ -60,7 +60,7 @@ def load_corpus(
         (`ptb.train.txt`); or one text file, of whose tokens the first 80 % train, the next 10 %
         validate and the last 10 % test; or "pydoc", the text that ships inside CPython.
     level : str, optional
-        "word", "text" or "char"; default "text" for pydoc, else "word".
+        "word", "text", "char" or "letters"; default "text" for pydoc, else "word".
     max_words : int, optional
         Keep only this many tokens of the training text.
     max_vocabulary : int, optional

@@ -1,10 +1,13 @@
-"""Text to tokens and back, at three levels.
+"""Text to tokens and back, at four levels.
 
 word  whitespace-separated words; every line, a blank one too, ends in `<eos>` (so are the Penn
       Treebank's words counted, and the book's ids made)
 text  running prose: words and punctuation marks apart, every paragraph ends in `<eos>`, ruler
       lines such as `-----` are dropped
 char  every character, line breaks included
+letters  a to z and single spaces: every run of anything else is one space, letters are lower-cased,
+      and lines are stripped and joined with nothing between (so does "Dive into Deep Learning" read
+      The Time Machine)
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Iterable
 
 EOS = "<eos>"
 UNK = "<unk>"
-LEVELS = ("word", "text", "char")
+LEVELS = ("word", "text", "char", "letters")
 
 _RULER = re.compile(r"([^\w\s.])\1{2,}")
 _PROSE = re.compile(r"<unk>|\d+\.\d+|\w+(?:['’-]\w+)*|\.{3}|::=|->|[^\w\s]")
+_NO_LETTERS = re.compile("[^a-z]+")
 _NO_SPACE_BEFORE = frozenset(".,;:!?)]}…’”%")
 _NO_SPACE_AFTER = frozenset("([{‘“")
 
@@ -29,7 +33,7 @@ def tokenize(text: str, level: str) -> list[str]:
     ----------
     text : str
     level : str
-        "word", "text" or "char"; see the module's description.
+        "word", "text", "char" or "letters"; see the module's description.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def tokenize(text: str, level: str) -> list[str]:
     Raises
     ------
     ValueError
-        If `level` is none of the three.
+        If `level` is none of the four.
 
     Examples
     --------
@@ -55,6 +59,8 @@ def tokenize(text: str, level: str) -> list[str]:
         return [token for words in paragraphs if words for token in (*words, EOS)]
     if level == "char":
         return list(text)
+    if level == "letters":
+        return list("".join(_NO_LETTERS.sub(" ", s).strip() for s in text.lower().split("\n")))
     raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
 
 
@@ -71,7 +77,7 @@ def detokenize(tokens: Iterable[str], level: str) -> str:
     >>> detokenize(['It', 'is', '"', 'None', '"', ',', 'or', 'not', '.', '<eos>'], "text")
     'It is "None", or not.\\n'
     """
-    if level == "char":
+    if level in ("char", "letters"):
         return "".join(tokens)
     pieces: list[str] = []
     glue = True  # whether the next token follows without a space

@@ -1,0 +1,132 @@
+"""Character model of "Dive into Deep Learning" (d2l), chapter 9: one-hot -> recurrent -> linear.
+
+No one-hot vector is made with seqkern's layers, which take the columns of their weights by token
+ids. Parameters start as torch.nn's do, which d2l's concise version leaves as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqkern.functional import linear_cross_entropy
+from seqkern.models.layers import recurrent_layer
+from seqkern.models.rnnlm import State
+
+
+class CharRnn(torch.nn.Module):
+    """Recurrent language model without an embedding, for small vocabularies.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V.
+    hidden_size : int
+        H.
+    num_layers : int
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
+    backend : {"seqkern", "torch"}
+        "torch" builds the same model on torch.nn's layers.
+
+    Raises
+    ------
+    ValueError
+        If `cell` or `backend` is unknown.
+
+    Examples
+    --------
+    >>> model = CharRnn(vocab_size=28, hidden_size=16)
+    >>> logits, h = model(torch.zeros(5, 2, dtype=torch.int64))
+    >>> logits.shape, h.shape
+    (torch.Size([5, 2, 28]), torch.Size([1, 2, 16]))
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        cell: str = "rnn",
+        backend: str = "seqkern",
+    ) -> None:
+        super().__init__()
+        self.backend = backend
+        self.recurrent = recurrent_layer(cell, vocab_size, hidden_size, num_layers, backend)
+        self.linear = torch.nn.Linear(hidden_size, vocab_size)
+
+    def forward(
+        self, tokens: Tensor, state: State | None = None, targets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits of every next token, or their loss.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            int64, shape (T, N).
+        state : State, optional
+            Recurrent state before the first step; default zero.
+        targets : Tensor, optional
+            int64, shape (T, N): the next tokens; -1 where none is to be predicted.
+
+        Returns
+        -------
+        logits : Tensor
+            Shape (T, N, V); or, with `targets`, their mean cross-entropy in nats, a scalar.
+        state : State
+            Recurrent state after the last step.
+        """
+        weight, bias = self.linear.weight, self.linear.bias
+        if self.backend == "seqkern":
+            hidden, state = self.recurrent(tokens, state)
+            if targets is not None:
+                return linear_cross_entropy(hidden, weight, targets, bias, ignore_index=-1), state
+            return self.linear(hidden), state
+        one_hot = torch.nn.functional.one_hot(tokens, self.recurrent.input_size)
+        hidden, state = self.recurrent(one_hot.to(weight.dtype), state)
+        logits = self.linear(hidden)
+        if targets is None:
+            return logits, state
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=-1
+        )
+        return loss, state
+
+    @torch.no_grad()
+    def predict(self, prefix: Sequence[int], n: int) -> list[int]:
+        """The n most probable tokens, one after another, after a prefix that warms up the state.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            At least one token id.
+        n : int
+
+        Returns
+        -------
+        list of int
+            The n new ids, without the prefix.
+
+        Raises
+        ------
+        ValueError
+            If `prefix` is empty or `n` negative.
+
+        Examples
+        --------
+        >>> len(CharRnn(vocab_size=28).predict([3, 1, 4], 5))
+        5
+        """
+        if len(prefix) == 0:
+            raise ValueError("prefix must hold at least one token, got none")
+        if n < 0:
+            raise ValueError(f"n must be at least 0, got {n}")
+        tokens = torch.tensor(prefix, dtype=torch.int64, device=self.linear.weight.device)[:, None]
+        ids: list[int] = []
+        state = None
+        for _ in range(n):
+            logits, state = self(tokens, state)
+            tokens = logits[-1:].argmax(2)
+            ids.append(int(tokens))
+        return ids
