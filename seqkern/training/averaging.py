@@ -37,8 +37,8 @@ class NTASGD(torch.optim.SGD):
     -----
     Algorithm 1 of Merity, Keskar and Socher, "Regularizing and Optimizing LSTM Language Models",
     2017. The mean is over all steps since the trigger, the parameters at it included. `state_dict`
-    has everything: scores and the number of averaged steps in the first group, the means beside
-    SGD's own state of each parameter, of its dtype.
+    has everything: the window, the scores and the number of steps averaged in the first group, the
+    means beside SGD's own state of each parameter, of its dtype.
 
     Examples
     --------
@@ -66,8 +66,7 @@ class NTASGD(torch.optim.SGD):
         if window < 1:
             raise ValueError(f"window must be at least 1, got {window}")
         super().__init__(params, lr, **options)
-        self.window = window
-        self.param_groups[0].update(scores=[], steps_averaged=0)
+        self.param_groups[0].update(window=window, scores=[], steps_averaged=0)
 
     @property
     def averaging(self) -> bool:
@@ -81,13 +80,13 @@ class NTASGD(torch.optim.SGD):
         Call it once an epoch. The parameters at hand are the first of the mean.
         """
         if not self.averaging:
-            scores = self.param_groups[0]["scores"]
-            earlier = scores[: -self.window]
+            first = self.param_groups[0]
+            earlier = first["scores"][: -first["window"]]
             if earlier and score > min(earlier):
                 for parameter in self._parameters():
                     self.state[parameter]["average"] = parameter.detach().clone()
-                self.param_groups[0]["steps_averaged"] = 1
-            scores.append(score)
+                first["steps_averaged"] = 1
+            first["scores"].append(score)
         return self.averaging
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
