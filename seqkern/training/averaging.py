@@ -86,7 +86,7 @@ class NTASGD(torch.optim.SGD):
                 for parameter in self._parameters():
                     self.state[parameter]["average"] = parameter.detach().clone()
                 first["steps_averaged"] = 1
-            first["scores"].append(score)
+            first["scores"] = [*first["scores"], score]  # a new list: state_dict hands out this one
         return self.averaging
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
