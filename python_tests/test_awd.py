@@ -149,10 +149,8 @@ def test_gradient_of_a_weight_is_that_of_the_dropped_weight_masked(backend: str)
     torch.manual_seed(7)
     found = gradients(model(inputs, None, targets)[0], model)
     torch.manual_seed(7)
-    (raw,) = (layer.weight_hh_l0 for layer in model.recurrent)
-    mask = torch.nn.functional.dropout(torch.ones_like(raw), 0.5)
+    mask = torch.nn.functional.dropout(torch.ones_like(model.recurrent[0].weight_hh_l0), 0.5)
     assert set(mask.unique().tolist()) == {0.0, 2.0}
-    model.weight_drop = 0.0
     plain = make(backend="torch", num_layers=1, **QUIET)
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -246,25 +244,25 @@ def test_training_loss_is_the_cross_entropy_with_the_penalties_gradients(backend
     inputs, targets = draw()
     activations = []
     model.output_dropout.register_forward_hook(
-        lambda _, args, out: activations.extend([*args, out])
+        lambda _, inputs, output: activations.append((*inputs, output))
     )
     torch.manual_seed(2)
     loss, _ = model(inputs, None, targets)
-    penalty = activation_penalty(*activations, alpha=3.0, beta=5.0)
     found = gradients(loss, model)
     model.alpha = model.beta = 0.0
     torch.manual_seed(2)
     pure, _ = model(inputs, None, targets)
     assert loss.item() == pure.item()
-    penalty = activation_penalty(*activations[2:], alpha=3.0, beta=5.0)
+    penalty = activation_penalty(*activations[1], alpha=3.0, beta=5.0)
     torch.testing.assert_close(found, gradients(pure + penalty, model), rtol=1e-10, atol=1e-12)
 
 
 @each_backend
 def test_bfloat16_autocast_trains(backend: str) -> None:
     model = AwdRnnlm(V, D, H, backend=backend)
+    inputs, targets = draw()
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = model(*draw()[:1], None, draw()[1])
+        loss, _ = model(inputs, None, targets)
     assert loss.isfinite()
     assert all(g.isfinite().all() and g.any() for g in gradients(loss, model).values())
 
