@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from helpers import error
+from seqkern import nn
 from seqkern.models import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm
 
 
@@ -84,18 +85,37 @@ def test_unknown_backend_is_refused() -> None:
         Rnnlm(20, backend="jax")
 
 
-@pytest.mark.parametrize("model_class", [Rnnlm, BetterRnnlm, SimpleRnnlm])
-def test_backends_agree(model_class: type[Rnnlm]) -> None:
+def test_unknown_cell_is_refused() -> None:
+    with pytest.raises(ValueError, match="cell must be one of lstm, gru, rnn, got 'mgu'"):
+        Rnnlm(20, cell="mgu")
+
+
+@pytest.mark.parametrize("backend", ["seqkern", "torch"])
+@pytest.mark.parametrize(
+    ("model_class", "cell"), [(Rnnlm, "lstm"), (BetterRnnlm, "lstm"), (SimpleRnnlm, "rnn")]
+)
+def test_models_take_any_cell(model_class: type[Rnnlm], cell: str, backend: str) -> None:
+    layers = nn if backend == "seqkern" else torch.nn
+    assert type(model_class(20, 8, 8, backend=backend).recurrent) is getattr(layers, cell.upper())
+    for name, layer in (("lstm", layers.LSTM), ("gru", layers.GRU), ("rnn", layers.RNN)):
+        assert type(model_class(20, 8, 8, backend=backend, cell=name).recurrent) is layer
+
+
+@pytest.mark.parametrize(
+    ("model_class", "cell"),
+    [(Rnnlm, "lstm"), (BetterRnnlm, "lstm"), (SimpleRnnlm, "rnn"), (Rnnlm, "gru")],
+)
+def test_backends_agree(model_class: type[Rnnlm], cell: str) -> None:
     """Float32 gradients err at most twice as much with seqkern as with torch."""
     text = tokens(12, 4, 50)
-    ours = model_class(50, 32, 32, dropout=0.0)
+    ours = model_class(50, 32, 32, dropout=0.0, cell=cell)
     found: dict[str, dict[str, Tensor]] = {}
     for name, backend, dtype in (
         ("ours", "seqkern", torch.float32),
         ("torch", "torch", torch.float32),
         ("exact", "torch", torch.float64),
     ):
-        model = model_class(50, 32, 32, dropout=0.0, backend=backend)
+        model = model_class(50, 32, 32, dropout=0.0, backend=backend, cell=cell)
         model.load_state_dict(ours.state_dict())
         logits, _ = model.to(dtype)(text)
         logits.square().sum().backward()

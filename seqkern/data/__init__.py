@@ -4,6 +4,7 @@ from seqkern.data.batches import (
     Batches,
     RandomBatches,
     SequentialBatches,
+    VariableLengthBatches,
     evaluation_blocks,
 )
 from seqkern.data.corpus import Corpus, load_corpus
@@ -19,6 +20,7 @@ __all__ = [
     "EncodedText",
     "RandomBatches",
     "SequentialBatches",
+    "VariableLengthBatches",
     "Vocabulary",
     "WordCounts",
     "count_words",

@@ -156,3 +156,42 @@ def _check(tokens: Tensor, batch_size: int, steps: int) -> int:
             f"but batch_size {batch_size} x steps {steps} needs {needed}"
         )
     return len(tokens) - 1
+
+
+class VariableLengthBatches(SequentialBatches):
+    """Sequential batches whose number of steps is drawn anew each time.
+
+    The length is N(T, 5^2) with probability 0.95, N(T / 2, 5^2) else, rounded and 5 at least, so
+    that the places where back-propagation is cut differ from epoch to epoch (Merity, Keskar and
+    Socher, "Regularizing and Optimizing LSTM Language Models", 2017). As there, the learning rate
+    of a batch is to be multiplied by ``len(inputs) / batches.steps``: short batches would otherwise
+    weigh more.
+
+    Parameters
+    ----------
+    seed : int
+        The lengths depend on it and on `position` alone.
+
+    Examples
+    --------
+    >>> batches = VariableLengthBatches(torch.arange(1000), batch_size=2, steps=70)
+    >>> inputs, targets = batches.next()
+    >>> inputs.shape[1], len(inputs) == batches.position, len(inputs) == len(targets)
+    (2, True, True)
+    """
+
+    def __init__(self, tokens: Tensor, batch_size: int, steps: int, seed: int = 0) -> None:
+        super().__init__(tokens, batch_size, steps)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Batches in an epoch, at the lengths' mean."""
+        return max(1, round(self._size / (self.batch_size * self.steps * (0.95 + 0.05 / 2))))
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        generator = np.random.default_rng([self.seed, self.position])
+        mean = self.steps if generator.random() < 0.95 else self.steps / 2
+        steps = max(5, round(generator.normal(mean, 5)))
+        starts = torch.arange(self.batch_size) * (self._size // self.batch_size) + self.position
+        self.position += steps
+        return _windows(self.tokens, starts.to(self.tokens.device), steps, self._size)

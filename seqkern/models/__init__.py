@@ -1,5 +1,6 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
+from seqkern.models.awd import AwdRnnlm, LockedDropout, activation_penalty
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
 from seqkern.models.layers import CELLS, recurrent_layer
@@ -17,6 +18,7 @@ __all__ = [
     "CBOW",
     "CELLS",
     "MODELS",
+    "AwdRnnlm",
     "BetterRnnlm",
     "CharRnn",
     "NgramModel",

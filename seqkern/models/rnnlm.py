@@ -21,10 +21,30 @@ State = Tensor | tuple[Tensor, Tensor]
 """h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
 
 BACKENDS = ("seqkern", "torch")
+CELLS = ("lstm", "gru", "rnn")
+
+
+def recurrent_class(cell: str, backend: str) -> Callable[..., torch.nn.RNNBase]:
+    """The recurrent layer of a cell on a backend; ValueError if either is unknown."""
+    for name, value, known in (("backend", backend, BACKENDS), ("cell", cell, CELLS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return getattr(nn if backend == "seqkern" else torch.nn, cell.upper())
+
+
+def linear_loss(linear: torch.nn.Linear, hidden: Tensor, targets: Tensor, backend: str) -> Tensor:
+    """Mean cross-entropy of a linear layer's logits over the targets that are not -1.
+
+    hidden (T, N, H), targets (T, N) int64; seqkern's backend never holds all logits.
+    """
+    if backend == "seqkern":
+        return linear_cross_entropy(hidden, linear.weight, targets, linear.bias, ignore_index=-1)
+    logits = linear(hidden).flatten(0, 1)
+    return torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=-1)
 
 
 class Rnnlm(torch.nn.Module):
-    """LSTM language model.
+    """Recurrent language model.
 
     Parameters
     ----------
@@ -33,18 +53,20 @@ class Rnnlm(torch.nn.Module):
     embed_size, hidden_size : int
         D and H.
     num_layers : int
-        LSTM layers.
+        Recurrent layers.
     dropout : float
-        Probability of dropping an element, before, between and after the LSTM layers.
+        Probability of dropping an element, before, between and after the recurrent layers.
     tied : bool
         Whether the linear layer uses the embedding's matrix (Press and Wolf, 2017); needs D = H.
     backend : str
         "seqkern", or "torch" to build the same model on torch.nn's layers.
+    cell : str
+        "lstm", "gru" or "rnn" (tanh).
 
     Raises
     ------
     ValueError
-        If `backend` is unknown, or `tied` and D differs from H.
+        If `backend` or `cell` is unknown, or `tied` and D differs from H.
 
     Examples
     --------
@@ -63,17 +85,17 @@ class Rnnlm(torch.nn.Module):
         dropout: float = 0.0,
         tied: bool = False,
         backend: str = "seqkern",
+        cell: str = "lstm",
     ) -> None:
         super().__init__()
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        layer = recurrent_class(cell, backend)
         if tied and embed_size != hidden_size:
             raise ValueError(
                 f"tied needs embed_size equal to hidden_size, got {embed_size} and {hidden_size}"
             )
         self.backend = backend
         self.embedding = torch.nn.Embedding(vocab_size, embed_size)
-        self.recurrent = self._recurrent(backend)(
+        self.recurrent = layer(
             embed_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0
         )
         self.linear = torch.nn.Linear(hidden_size, vocab_size)
@@ -81,10 +103,6 @@ class Rnnlm(torch.nn.Module):
         if tied:
             self.linear.weight = self.embedding.weight
         self._initialise()
-
-    @staticmethod
-    def _recurrent(backend: str) -> Callable[..., torch.nn.RNNBase]:
-        return nn.LSTM if backend == "seqkern" else torch.nn.LSTM
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -125,15 +143,11 @@ class Rnnlm(torch.nn.Module):
         hidden = self.dropout(hidden)
         if targets is None:
             return self.linear(hidden), state
-        if self.backend == "seqkern":
-            weight, bias = self.linear.weight, self.linear.bias
-            return linear_cross_entropy(hidden, weight, targets, bias, ignore_index=-1), state
-        logits = self.linear(hidden).flatten(0, 1)
-        return torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=-1), state
+        return linear_loss(self.linear, hidden, targets, self.backend), state
 
 
 class BetterRnnlm(Rnnlm):
-    """Rnnlm with two LSTM layers, dropout and tied weights (Zaremba et al., 2014).
+    """Rnnlm with two layers, dropout and tied weights (Zaremba et al., 2014).
 
     Examples
     --------
@@ -151,8 +165,10 @@ class BetterRnnlm(Rnnlm):
         dropout: float = 0.5,
         tied: bool = True,
         backend: str = "seqkern",
+        cell: str = "lstm",
     ) -> None:
-        super().__init__(vocab_size, embed_size, hidden_size, num_layers, dropout, tied, backend)
+        sizes = vocab_size, embed_size, hidden_size, num_layers
+        super().__init__(*sizes, dropout, tied, backend, cell)
 
 
 class SimpleRnnlm(Rnnlm):
@@ -166,9 +182,19 @@ class SimpleRnnlm(Rnnlm):
     torch.Size([1, 2, 100])
     """
 
-    @staticmethod
-    def _recurrent(backend: str) -> Callable[..., torch.nn.RNNBase]:
-        return nn.RNN if backend == "seqkern" else torch.nn.RNN
+    def __init__(
+        self,
+        vocab_size: int,
+        embed_size: int = 100,
+        hidden_size: int = 100,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tied: bool = False,
+        backend: str = "seqkern",
+        cell: str = "rnn",
+    ) -> None:
+        sizes = vocab_size, embed_size, hidden_size, num_layers
+        super().__init__(*sizes, dropout, tied, backend, cell)
 
 
 MODELS: dict[str, type[Rnnlm]] = {
