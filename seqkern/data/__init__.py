@@ -7,6 +7,7 @@ from seqkern.data.batches import (
     evaluation_blocks,
 )
 from seqkern.data.corpus import Corpus, load_corpus
+from seqkern.data.names import NameData, Names, load_names
 from seqkern.data.text import LEVELS, detokenize, tokenize
 from seqkern.data.vocabulary import Vocabulary
 from seqkern.data.words import EncodedText, WordCounts, count_words, encode_words
@@ -16,6 +17,8 @@ __all__ = [
     "Batches",
     "Corpus",
     "EncodedText",
+    "NameData",
+    "Names",
     "RandomBatches",
     "SequentialBatches",
     "Vocabulary",
@@ -25,5 +28,6 @@ __all__ = [
     "encode_words",
     "evaluation_blocks",
     "load_corpus",
+    "load_names",
     "tokenize",
 ]
