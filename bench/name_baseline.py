@@ -18,7 +18,7 @@ from tables import table
 
 from seqkern.data import Names, load_names
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 LONGEST = 4
 
 
@@ -37,11 +37,14 @@ def row(source: str, lower: bool, seed: int, balanced: bool) -> list[object]:
     fits = [
         LogisticRegression(
             C=strength, max_iter=1000, class_weight="balanced" if balanced else None
-        ).fit(train, data.train.labels)
+        ).fit(train, data.train.labels.numpy())
         for strength in STRENGTHS
     ]
-    best = max(fits, key=lambda fit: fit.score(valid, data.valid.labels))
-    scores = best.score(valid, data.valid.labels), best.score(test, data.test.labels)
+    best = max(fits, key=lambda fit: fit.score(valid, data.valid.labels.numpy()))
+    scores = (
+        best.score(valid, data.valid.labels.numpy()),
+        best.score(test, data.test.labels.numpy()),
+    )
     seconds = time.perf_counter() - started
     return [seed, best.C, *scores, data.test.accuracy_bound, seconds]
 
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     means = [statistics.mean(column) for column in list(zip(*rows, strict=True))[2:]]
     lines = [[str(seed), f"{c:g}", *map(_number, rest)] for seed, c, *rest in rows]
     lines.append(["mean", "", *map(_number, means)])
-    print(table(["seed", "C", "validation", "test", "bound", "seconds"], lines))
+    print("\n".join(table(["seed", "C", "validation", "test", "bound", "seconds"], lines)))
 
 
 def _number(value: float) -> str:

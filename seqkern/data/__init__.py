@@ -8,6 +8,7 @@ from seqkern.data.batches import (
 )
 from seqkern.data.corpus import Corpus, load_corpus
 from seqkern.data.names import NameData, Names, load_names
+from seqkern.data.tags import TagData, Tagged, load_tags
 from seqkern.data.text import LEVELS, detokenize, tokenize
 from seqkern.data.vocabulary import Vocabulary
 from seqkern.data.words import EncodedText, WordCounts, count_words, encode_words
@@ -21,6 +22,8 @@ __all__ = [
     "Names",
     "RandomBatches",
     "SequentialBatches",
+    "TagData",
+    "Tagged",
     "Vocabulary",
     "WordCounts",
     "count_words",
@@ -29,5 +32,6 @@ __all__ = [
     "evaluation_blocks",
     "load_corpus",
     "load_names",
+    "load_tags",
     "tokenize",
 ]
