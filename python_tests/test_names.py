@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -77,9 +78,10 @@ def test_split_is_stratified_and_fair_to_small_strata() -> None:
         split = split_indices(strata, 0.1, 0.2, seed)
         assert sorted(i for part in split.values() for i in part.tolist()) == list(range(900))
         for part, share in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
-            assert abs(sum(i < 500 for i in split[part]) - 500 * share) <= 2
-            assert abs(sum(500 <= i < 800 for i in split[part]) - 300 * share) <= 2
-        counts += torch.tensor([sum(i >= 800 for i in part) for part in split.values()])
+            in_a, in_b, _ = np.histogram(split[part], [0, 500, 800, 900])[0]
+            assert abs(in_a - 500 * share) <= 2
+            assert abs(in_b - 300 * share) <= 2
+        counts += torch.tensor([(part >= 800).sum() for part in split.values()])
     torch.testing.assert_close(counts / 2000, torch.tensor([0.7, 0.1, 0.2]), atol=0.02, rtol=0)
 
 
@@ -309,11 +311,11 @@ def test_class_weights_weigh_the_mean() -> None:
 
 @CPU
 def test_classifier_learns_what_only_the_order_tells() -> None:
-    names = torch.tensor([p for p in itertools.permutations(range(4))]).T
+    names = torch.tensor(list(itertools.permutations(range(4)))).T
     labels = (names.argmin(0) < names.argmax(0)).long()
     model = NameClassifier(4, 2, embed_size=8, hidden_size=16)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(100):
+    for _ in range(60):
         optimizer.zero_grad()
         model(names, None, labels).backward()
         optimizer.step()
@@ -447,7 +449,7 @@ def test_draw_keeps_the_top_k_and_the_nucleus() -> None:
     assert set(draw(logits, top_p=0.7 + 1e-4).tolist()) == {1, 2, 3}
     assert set(draw(logits, top_p=1e-6).tolist()) == {1}
     sharp = draw(logits, temperature=0.5).bincount(minlength=4)
-    expected = torch.tensor([0.1, 0.4, 0.2, 0.3]).square()
+    expected = torch.tensor([0.1, 0.4, 0.2, 0.3]).double().square()
     assert chisquare(sharp, expected / expected.sum() * 2000).pvalue > 1e-3
 
 

@@ -329,7 +329,9 @@ class NameGenerator(torch.nn.Module):
             )
         if self.condition is not None and condition is not None:
             if len(condition) != tokens.shape[1]:
-                raise ValueError(f"condition is of {len(condition)} names, expected {tokens.shape[1]}")
+                raise ValueError(
+                    f"condition is of {len(condition)} names, expected {tokens.shape[1]}"
+                )
             vectors = condition if condition.is_floating_point() else self.condition(condition)
             input = torch.cat([input, vectors.expand(len(tokens), -1, -1)], -1)
         hidden, state = run(self.recurrent, self.dropout(input), lengths, state)
