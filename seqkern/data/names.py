@@ -131,8 +131,8 @@ def load_names(
     FileNotFoundError
         If there is no such file or folder, or no `.txt` file in the folder.
     ValueError
-        If a file is no UTF-8 text, one line has a class and another none or
-        several, a part has no name, or an argument is out of range.
+        If a file is no UTF-8 text, one line has a class and another none or several, a part has no
+        name, or an argument is out of range.
 
     Examples
     --------

@@ -325,7 +325,7 @@ class NameGenerator(torch.nn.Module):
             given, expected = ("none", "one") if condition is None else ("one", "none")
             raise ValueError(
                 f"condition: got {given}, expected {expected} of a model "
-                f"{'with' if self.condition else 'without'} classes"
+                f"{'without' if self.condition is None else 'with'} classes"
             )
         if self.condition is not None and condition is not None:
             if len(condition) != tokens.shape[1]:
