@@ -8,7 +8,9 @@ from seqkern.data.batches import (
     evaluation_blocks,
 )
 from seqkern.data.corpus import Corpus, load_corpus
+from seqkern.data.names import NameData, Names, load_names
 from seqkern.data.series import noisy_sine, windows
+from seqkern.data.tags import TagData, Tagged, load_tags
 from seqkern.data.text import LEVELS, detokenize, tokenize
 from seqkern.data.vocabulary import Vocabulary
 from seqkern.data.words import EncodedText, WordCounts, count_words, encode_words
@@ -18,8 +20,12 @@ __all__ = [
     "Batches",
     "Corpus",
     "EncodedText",
+    "NameData",
+    "Names",
     "RandomBatches",
     "SequentialBatches",
+    "TagData",
+    "Tagged",
     "VariableLengthBatches",
     "Vocabulary",
     "WordCounts",
@@ -28,6 +34,8 @@ __all__ = [
     "encode_words",
     "evaluation_blocks",
     "load_corpus",
+    "load_names",
+    "load_tags",
     "noisy_sine",
     "tokenize",
     "windows",

@@ -4,6 +4,7 @@ from seqkern.models.awd import AwdRnnlm, LockedDropout, activation_penalty
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
 from seqkern.models.layers import CELLS, recurrent_layer
+from seqkern.models.names import NameClassifier, NameGenerator
 from seqkern.models.ngram import NgramModel
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 from seqkern.models.series import (
@@ -13,6 +14,7 @@ from seqkern.models.series import (
     forecast_errors,
     window_forecast,
 )
+from seqkern.models.tagger import BiLstmTagger
 
 __all__ = [
     "CBOW",
@@ -20,7 +22,10 @@ __all__ = [
     "MODELS",
     "AwdRnnlm",
     "BetterRnnlm",
+    "BiLstmTagger",
     "CharRnn",
+    "NameClassifier",
+    "NameGenerator",
     "NgramModel",
     "Rnnlm",
     "SeriesRegressor",

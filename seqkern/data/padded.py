@@ -1,0 +1,128 @@
+"""Sequences of unequal length as padded tensors, their split into parts, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Put sequences side by side, zeros after each one's end.
+
+    Parameters
+    ----------
+    sequences : sequence of Tensor
+        At least one; each of shape (length, ...), alike but for the length.
+
+    Returns
+    -------
+    padded : Tensor
+        Shape (T, N, ...), T being the greatest length.
+    lengths : Tensor
+        int64, shape (N,).
+
+    Raises
+    ------
+    ValueError
+        If there is no sequence.
+
+    Examples
+    --------
+    >>> padded, lengths = pad([torch.tensor([1, 2, 3]), torch.tensor([4])])
+    >>> padded.T.tolist(), lengths.tolist()
+    ([[1, 2, 3], [4, 0, 0]], [3, 1])
+    """
+    if not sequences:
+        raise ValueError("sequences is empty, expected at least one")
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return torch.nn.utils.rnn.pad_sequence(list(sequences)), lengths
+
+
+def split_indices(
+    strata: Sequence[Hashable], valid: float = 0.1, test: float = 0.1, seed: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Divide items by chance into parts for training, validation and test.
+
+    Parameters
+    ----------
+    strata : sequence
+        The stratum of every item. Each stratum's share of a part is that of all items, to within
+        two items.
+    valid, test : float
+        Shares of the items.
+    seed : int
+
+    Returns
+    -------
+    dict of array
+        Indices of the items in "train", "valid" and "test", in their order.
+
+    Raises
+    ------
+    ValueError
+        If a share is negative, or both leave nothing for training.
+
+    Examples
+    --------
+    >>> parts = split_indices(["a"] * 50 + ["b"] * 10)
+    >>> {name: len(indices) for name, indices in parts.items()}
+    {'train': 48, 'valid': 6, 'test': 6}
+    >>> sum(index >= 50 for index in parts["test"].tolist())
+    1
+    """
+    if not (valid >= 0 and test >= 0 and valid + test < 1):
+        raise ValueError(f"valid and test must be shares that leave some, got {valid} and {test}")
+    rng = np.random.default_rng(seed)
+    numbers = {stratum: i for i, stratum in enumerate(dict.fromkeys(strata))}
+    order = rng.permutation(len(strata))
+    stratum_of = np.array([numbers[stratum] for stratum in strata], dtype=np.int64)
+    order = order[np.argsort(stratum_of[order], kind="stable")]
+    # Systematic sampling: equal steps through all strata from a random start, so that a stratum
+    # of one item, too, is as likely as any to be in a part.
+    in_test = _every(test, len(order), rng)
+    rest = order[~in_test]
+    in_valid = _every(valid / (1 - test), len(rest), rng)
+    parts = {"train": rest[~in_valid], "valid": rest[in_valid], "test": order[in_test]}
+    return {name: np.sort(part) for name, part in parts.items()}
+
+
+def _every(share: float, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark a share of `count` places, at equal steps from a random start."""
+    steps = np.floor(np.arange(count + 1) * share + rng.random())
+    return np.diff(steps) > 0
+
+
+def batch_indices(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Indices of the batches of an epoch, every item once; the last batch may be smaller.
+
+    Parameters
+    ----------
+    count : int
+        Items.
+    batch_size : int
+    seed, epoch : int
+        The order depends on both.
+
+    Returns
+    -------
+    iterator of Tensor
+        int64, shape (N,) each.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1.
+
+    Examples
+    --------
+    >>> sorted(len(batch) for batch in batch_indices(10, 4, seed=0, epoch=1))
+    [2, 4, 4]
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
+    return iter(order.split(batch_size))
