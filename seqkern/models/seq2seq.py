@@ -134,7 +134,7 @@ class RecurrentStack(torch.nn.Module):
         Returns
         -------
         output : Tensor
-            Shape (T, N, H), of the last layer; without the residual's part zero past the end.
+            Shape (T, N, H), of the last layer; zero past the end of a sequence.
         state : tuple of Tensor
             After the last step of each sequence.
         """
