@@ -216,6 +216,7 @@ def test_dropout_is_for_training_alone() -> None:
     [
         ({"cell": "elman"}, "cell must be one of lstm, gru, rnn, got 'elman'"),
         ({"backend": "jax"}, "backend must be one of seqkern, torch, got 'jax'"),
+        ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
         (
             {"hidden_size": 5, "bidirectional": True},
             "bidirectional needs an even hidden_size, got 5",

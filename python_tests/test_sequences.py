@@ -133,7 +133,7 @@ def test_made_questions_are_like_the_books(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: addition_questions(digits=0), "digits must be at least 1, got 0"),
+        (lambda: addition_questions(digits=0), "digits must be from 1 to 18, got 0"),
         (lambda: date_questions(-1), "count must be at least 0, got -1"),
         (
             lambda: date_questions(1, 0, date(2000, 1, 2), date(2000, 1, 1)),

@@ -62,15 +62,16 @@ def addition_questions(count: int = 50_000, digits: int = 3, seed: int = 0) -> l
     Raises
     ------
     ValueError
-        If `count` is negative or beyond the number of distinct questions, or `digits` below 1.
+        If `count` is negative or beyond the number of distinct questions, or `digits` is
+        not from 1 to 18.
 
     Examples
     --------
     >>> addition_questions(2)
     [('307+4  ', '_311 '), ('7+0    ', '_7   ')]
     """
-    if digits < 1:
-        raise ValueError(f"digits must be at least 1, got {digits}")
+    if not 1 <= digits <= 18:  # int64
+        raise ValueError(f"digits must be from 1 to 18, got {digits}")
     possible = 10**digits * (10**digits + 1) // 2
     if not 0 <= count <= possible:
         raise ValueError(f"count must be from 0 to {possible:,} for digits {digits}, got {count}")

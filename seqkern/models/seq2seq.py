@@ -77,7 +77,7 @@ class RecurrentStack(torch.nn.Module):
     Raises
     ------
     ValueError
-        If `cell` or `backend` is unknown, or `bidirectional` and H is odd.
+        If `cell` or `backend` is unknown, `num_layers` below 1, or `bidirectional` and H is odd.
 
     Examples
     --------
@@ -103,6 +103,8 @@ class RecurrentStack(torch.nn.Module):
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         if bidirectional and hidden_size % 2:
             raise ValueError(f"bidirectional needs an even hidden_size, got {hidden_size}")
         make: Any = getattr(nn if backend == "seqkern" else torch.nn, CELLS[cell])
@@ -451,7 +453,7 @@ class Seq2seq(EncoderDecoder):
     Raises
     ------
     ValueError
-        If `cell` or `backend` is unknown, or `bidirectional` and H is odd.
+        If `cell` or `backend` is unknown, `num_layers` below 1, or `bidirectional` and H is odd.
 
     Examples
     --------
