@@ -323,11 +323,11 @@ def test_twenty_sums_are_learned_by_heart(name: str) -> None:
     model = (
         TransformerSeq2seq(V, 32, num_layers=1, feedforward_size=64, dropout=0.0)
         if name == "transformer"
-        else kinds[name](V, 16, 32)
+        else kinds[name](V, 16, 64)
     )
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     with threads(1):
-        for _ in range(250):
+        for _ in range(150):
             loss = model(pairs.source, pairs.target, pairs.lengths)
             optimizer.zero_grad()
             loss.backward()

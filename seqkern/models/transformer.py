@@ -138,6 +138,7 @@ class _TransformerDecoder(torch.nn.Module):
             self.embed(tokens),
             memory.hidden,
             tgt_mask=future,
+            tgt_is_causal=True,  # else torch looks at the mask's values, and so waits for a GPU
             memory_key_padding_mask=_ignored(memory.mask),
         )
         return features[steps - new :], (tokens,), None
