@@ -26,6 +26,7 @@ from seqkern.models import (
     RecurrentStack,
     Seq2seq,
     TransformerSeq2seq,
+    beam_search,
     greedy_search,
 )
 
@@ -313,6 +314,17 @@ def test_autocast_computes_nearly_the_same(model: EncoderDecoder) -> None:
         loss = model(source, target, torch.tensor([6, 6, 6]))
     torch.testing.assert_close(loss.float(), expected, rtol=0.02, atol=0)
     assert all(g.dtype == torch.float32 for g in gradients(model, loss).values())
+
+
+def test_tensors_stay_on_their_device(model: EncoderDecoder) -> None:
+    """On torch's device without data, where each look at a value raises."""
+    model.to("meta")
+    source, target, lengths = (t.to("meta") for t in (*batch(), torch.tensor([6, 2, 4])))
+    loss = model(source, target, lengths)
+    loss.backward()
+    found = greedy_search(model, source, 0, 3, lengths=lengths)
+    hypotheses = beam_search(model, source, 0, 3, lengths=lengths)
+    assert {t.device.type for t in (loss, found.tokens, hypotheses.tokens)} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["plain", "peeky", "attention", "transformer"])

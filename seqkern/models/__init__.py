@@ -2,6 +2,7 @@
 
 from seqkern.models.attention import TimeAttention
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
+from seqkern.models.recurrent_stack import RecurrentStack
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 from seqkern.models.search import SearchResult, beam_search, greedy_search
 from seqkern.models.seq2seq import (
@@ -13,7 +14,6 @@ from seqkern.models.seq2seq import (
     Memory,
     PeekyDecoder,
     PeekySeq2seq,
-    RecurrentStack,
     Seq2seq,
 )
 from seqkern.models.transformer import TransformerSeq2seq
