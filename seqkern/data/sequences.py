@@ -192,6 +192,14 @@ def read_token_pairs(path: str | Path) -> list[tuple[list[str], list[str]]]:
         If there is no such file.
     ValueError
         If a line has not exactly one tab.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "pairs.tsv"
+    >>> _ = path.write_text("I am\\tje suis\\n")
+    >>> read_token_pairs(path)
+    [(['I', 'am'], ['je', 'suis'])]
     """
     pairs = []
     with Path(path).open(encoding="utf-8") as file:

@@ -177,6 +177,12 @@ class PeekyDecoder(Decoder):
     """Decoder whose recurrent and linear layers see the encoder's last h at every step.
 
     They take (h, embedding) and (h, hidden), joined in this order (Cho et al., 2014).
+
+    Examples
+    --------
+    >>> decoder = PeekyDecoder(13, 16, 128)
+    >>> decoder.recurrent.layers[0].input_size, decoder.linear.in_features
+    (144, 256)
     """
 
     hidden_inputs = 1
@@ -197,6 +203,14 @@ class AttentionDecoder(Decoder):
     """Decoder whose linear layer takes (context, hidden), joined in this order.
 
     The recurrent layers do not see the context, so attention is that of all steps at once.
+
+    Examples
+    --------
+    >>> memory = Memory(torch.randn(7, 2, 128), torch.randn(1, 2, 128), mask=None)
+    >>> decoder = AttentionDecoder(13, 16, 128)
+    >>> features, _, weights = decoder(torch.zeros(4, 2, dtype=torch.int64), memory)
+    >>> features.shape, weights.shape
+    (torch.Size([4, 2, 256]), torch.Size([4, 2, 7]))
     """
 
     hidden_outputs = 2
@@ -229,6 +243,18 @@ class EncoderDecoder(torch.nn.Module):
         :class:`Decoder`.
     backend : str
         Whose loss: "seqkern", which never holds all logits, or "torch".
+
+    Raises
+    ------
+    ValueError
+        If `backend` is unknown.
+
+    Examples
+    --------
+    >>> encoder = Encoder(13, 16, 64, cell="gru", bidirectional=True)
+    >>> model = EncoderDecoder(encoder, AttentionDecoder(20, 16, 64, cell="gru"))
+    >>> model(torch.randint(13, (7, 2)), torch.randint(20, (5, 2))).shape
+    torch.Size([])
     """
 
     encoder: Any
