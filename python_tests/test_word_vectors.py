@@ -257,8 +257,8 @@ def test_workers_without_locks_train_on_the_same_examples(case: Case) -> None:
 @on_cpu
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_changes_of_all_workers_are_added(objective: str) -> None:
-    # At so low a rate, all changes are those at the first matrices, in whatever order. Words are rare
-    # enough for a fair share of their changes to come after the last turn of their row.
+    # At so low a rate, all changes are those at the first matrices, in whatever order. Words are
+    # rare enough for a fair share of their changes to come after the last turn of their row.
     problem = Case(objective, vocabulary=2000, length=6 * 2048, rate=1e-4, rate_step=0).draw()
     before = problem.input.double(), problem.output.double()
     one, many = (problem.train(workers=workers) for workers in (1, 3))

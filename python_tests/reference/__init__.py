@@ -24,6 +24,7 @@ The other layers are a textbook's network, piece by piece. Their conventions:
 
 from . import mapping
 from .affine import TimeAffine
+from .attention import AttentionWeight, TimeAttention, WeightSum
 from .cells import CELLS
 from .dropout import TimeDropout
 from .embedding import Embedding, TimeEmbedding
@@ -48,6 +49,7 @@ __all__ = [
     "CELLS",
     "LSTM",
     "RNN",
+    "AttentionWeight",
     "CrossEntropy",
     "CrossEntropyResult",
     "Embedding",
@@ -63,12 +65,14 @@ __all__ = [
     "SkipGram",
     "SoftmaxWithLoss",
     "TimeAffine",
+    "TimeAttention",
     "TimeDropout",
     "TimeEmbedding",
     "TimeLSTM",
     "TimeRNN",
     "TimeSoftmaxWithLoss",
     "Variable",
+    "WeightSum",
     "WordVectors",
     "draw_alias",
     "mapping",

@@ -9,6 +9,14 @@ from seqkern.data.batches import (
 )
 from seqkern.data.corpus import Corpus, load_corpus
 from seqkern.data.names import NameData, Names, load_names
+from seqkern.data.sequences import (
+    SequencePairs,
+    addition_questions,
+    date_questions,
+    read_questions,
+    read_token_pairs,
+    write_questions,
+)
 from seqkern.data.series import noisy_sine, windows
 from seqkern.data.tags import TagData, Tagged, load_tags
 from seqkern.data.text import LEVELS, detokenize, tokenize
@@ -23,13 +31,16 @@ __all__ = [
     "NameData",
     "Names",
     "RandomBatches",
+    "SequencePairs",
     "SequentialBatches",
     "TagData",
     "Tagged",
     "VariableLengthBatches",
     "Vocabulary",
     "WordCounts",
+    "addition_questions",
     "count_words",
+    "date_questions",
     "detokenize",
     "encode_words",
     "evaluation_blocks",
@@ -37,6 +48,9 @@ __all__ = [
     "load_names",
     "load_tags",
     "noisy_sine",
+    "read_questions",
+    "read_token_pairs",
     "tokenize",
     "windows",
+    "write_questions",
 ]

@@ -1,12 +1,26 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
+from seqkern.models.attention import TimeAttention
 from seqkern.models.awd import AwdRnnlm, LockedDropout, activation_penalty
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
 from seqkern.models.layers import CELLS, recurrent_layer
 from seqkern.models.names import NameClassifier, NameGenerator
 from seqkern.models.ngram import NgramModel
+from seqkern.models.recurrent_stack import RecurrentStack
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
+from seqkern.models.search import SearchResult, beam_search, greedy_search
+from seqkern.models.seq2seq import (
+    AttentionDecoder,
+    AttentionSeq2seq,
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    Memory,
+    PeekyDecoder,
+    PeekySeq2seq,
+    Seq2seq,
+)
 from seqkern.models.series import (
     SeriesRegressor,
     VectorAutoregression,
@@ -15,30 +29,46 @@ from seqkern.models.series import (
     window_forecast,
 )
 from seqkern.models.tagger import BiLstmTagger
+from seqkern.models.transformer import TransformerSeq2seq
 
 __all__ = [
     "CBOW",
     "CELLS",
     "MODELS",
+    "AttentionDecoder",
+    "AttentionSeq2seq",
     "AwdRnnlm",
     "BetterRnnlm",
     "BiLstmTagger",
     "CharRnn",
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
     "LockedDropout",
+    "Memory",
     "NameClassifier",
     "NameGenerator",
     "NgramModel",
+    "PeekyDecoder",
+    "PeekySeq2seq",
+    "RecurrentStack",
     "Rnnlm",
+    "SearchResult",
+    "Seq2seq",
     "SeriesRegressor",
     "SimpleCBOW",
     "SimpleRnnlm",
     "SimpleSkipGram",
     "SkipGram",
     "State",
+    "TimeAttention",
+    "TransformerSeq2seq",
     "VectorAutoregression",
     "WindowMLP",
     "activation_penalty",
+    "beam_search",
     "forecast_errors",
+    "greedy_search",
     "recurrent_layer",
     "window_forecast",
 ]
