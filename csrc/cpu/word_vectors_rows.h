@@ -58,13 +58,13 @@ class WordVectorsRows {
 
   // Copies a row that is used for the first time; else its copy is due to be published, now where many are.
   __attribute__((noinline)) void turn(int64_t row) {
-    uint8_t& period = period_.get()[row];
+    int16_t& period = period_.get()[row];
     if (period == 0) {
       std::copy_n(matrix_ + row * stride_, stride_, copies_.get() + row * stride_);
       std::copy_n(matrix_ + row * stride_, stride_, published_.get() + row * stride_);
       period = 1;
     } else {
-      period = static_cast<uint8_t>(std::min(2 * period, most_uses_));
+      period = static_cast<int16_t>(std::min(2 * period, most_uses_));
       if (due_.size() == due_.capacity()) {
         publish(row);
       } else {
@@ -93,7 +93,8 @@ class WordVectorsRows {
   const int64_t stride_;
   const int most_uses_;  // of a row, by this thread, until it is published
   const int64_t copied_;
-  Buffer<uint8_t> left_, period_;     // [copied]: uses until a row's next turn, and between turns; a period of 0: not yet copied
+  // [copied]: uses until a row's next turn, and between turns; a period of 0: not yet copied. (No bytes, which might alias all.)
+  Buffer<int16_t> left_, period_;
   Buffer<float> copies_, published_;  // [copied, stride]; as they were last published
   Array<int64_t> due_;                // rows
   int64_t arrived_ = 0;               // so many of them
