@@ -1,16 +1,19 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
+from seqkern.models.pretrained import Pretrained, from_pretrained
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 
 __all__ = [
     "CBOW",
     "MODELS",
     "BetterRnnlm",
+    "Pretrained",
     "Rnnlm",
     "SimpleCBOW",
     "SimpleRnnlm",
     "SimpleSkipGram",
     "SkipGram",
     "State",
+    "from_pretrained",
 ]

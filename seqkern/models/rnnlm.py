@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqkern import nn
 from seqkern.functional import linear_cross_entropy
+from seqkern.models.pretrained import Pretrained
 
 State = Tensor | tuple[Tensor, Tensor]
 """h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
@@ -23,7 +24,7 @@ State = Tensor | tuple[Tensor, Tensor]
 BACKENDS = ("seqkern", "torch")
 
 
-class Rnnlm(torch.nn.Module):
+class Rnnlm(Pretrained):
     """LSTM language model.
 
     Parameters
