@@ -1,6 +1,7 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
+from seqkern.models.onnx import export_onnx
 from seqkern.models.pretrained import Pretrained, from_pretrained
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 
@@ -15,5 +16,6 @@ __all__ = [
     "SimpleSkipGram",
     "SkipGram",
     "State",
+    "export_onnx",
     "from_pretrained",
 ]
