@@ -1,5 +1,6 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
+from seqkern.models.book import load_book_arrays, model_from_book
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.onnx import export_onnx
 from seqkern.models.pretrained import Pretrained, from_pretrained
@@ -18,4 +19,6 @@ __all__ = [
     "State",
     "export_onnx",
     "from_pretrained",
+    "load_book_arrays",
+    "model_from_book",
 ]

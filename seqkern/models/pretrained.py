@@ -133,11 +133,10 @@ class Pretrained(torch.nn.Module):
         """
         folder = Path(folder)
         name, arguments = _read_config(folder / CONFIG)
-        kind = _CLASSES.get(name)
-        if kind is None:
-            raise ValueError(
-                f"{folder / CONFIG} names the class {name!r}, expected one of {sorted(_CLASSES)}"
-            )
+        try:
+            kind = find_class(name)
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from error
         if not issubclass(kind, cls):
             raise ValueError(f"{folder} holds a model of class {name}, expected {_name(cls)}")
         try:
@@ -154,6 +153,13 @@ class Pretrained(torch.nn.Module):
 def from_pretrained(folder: str | Path, device: torch.device | str = "cpu") -> Pretrained:
     """Read a model of any class; see `Pretrained.from_pretrained`."""
     return Pretrained.from_pretrained(folder, device)
+
+
+def find_class(name: str) -> type[Pretrained]:
+    """Return the class of a model; raise ValueError if there is none of this name."""
+    if name not in _CLASSES:
+        raise ValueError(f"no model has the class {name!r}, expected one of {sorted(_CLASSES)}")
+    return _CLASSES[name]
 
 
 def _name(cls: type) -> str:
