@@ -31,7 +31,7 @@ class Pretrained(torch.nn.Module):
 
     It keeps the arguments that a model is built with; a model's author does nothing but derive from
     it. The constructor takes its arguments by name, as JSON has them: numbers, strings, booleans,
-    None, and lists and dicts of those.
+    None, and lists and dicts of those; or tensors of few numbers, such as weights of classes.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Pretrained(torch.nn.Module):
         Raises
         ------
         ValueError
-            If an argument of the constructor is not one that JSON has.
+            If an argument of the constructor is neither one that JSON has nor a tensor.
         OSError
             If a file cannot be written.
         """
@@ -94,7 +94,7 @@ class Pretrained(torch.nn.Module):
             "arguments": {k: v for k, v in arguments.items() if k not in self.not_saved},
         }
         try:
-            text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+            text = json.dumps(config, indent=2, allow_nan=False, default=_encode) + "\n"
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"a folder cannot hold this {name}: of the arguments {arguments}, {error}"
@@ -168,13 +168,26 @@ def _name(cls: type) -> str:
     return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _encode(value: Any) -> dict[str, Any]:
+    """Turn a tensor among the arguments into what JSON has."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"one is a {type(value).__name__}, expected what JSON has, or a tensor")
+    return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if value.keys() != {"tensor", "dtype"}:
+        return value
+    return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+
+
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no pretrained model in {path.parent}: {path.name} is missing")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_hook=_decode)
         version, name, arguments = config["format"], config["class"], config["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no config of a pretrained model: {error!r}") from error
     if version != FORMAT:
         raise ValueError(f"{path} is of format {version!r}, this version reads {FORMAT}")
