@@ -70,8 +70,8 @@ def export_onnx(
         Of ``args``, as of torch.export.export, such as ``({0: "T", 1: "N"},)``: names of the sizes
         that are to be free. Default: all are those of ``args``.
     input_names, output_names : sequence of str, optional
-        Of the tensors in ``args`` and in what the model returns. For a language model: tokens, h
-        and c; logits, h_n and c_n.
+        Of the tensors in ``args`` and in what the model returns. Without ``args``, by default:
+        tokens, h and c; logits, h_n and c_n.
 
     Raises
     ------
@@ -104,7 +104,9 @@ def export_onnx(
             _check(name or "model", module)
             module.register_forward_pre_hook(_one_hot)
     if args is None:
-        args, dynamic_shapes, input_names, output_names = _language_model(model)
+        args, shapes, inputs, outputs = _language_model(model)
+        dynamic_shapes = dynamic_shapes or shapes
+        input_names, output_names = input_names or inputs, output_names or outputs
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch, about itself
         warnings.filterwarnings("ignore", "# The axis name")  # a name stands at many sizes
