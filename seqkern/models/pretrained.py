@@ -59,11 +59,12 @@ class Pretrained(torch.nn.Module):
     def __new__(cls: type[_Model], *args: Any, **kwargs: Any) -> _Model:
         model = super().__new__(cls)
         try:
-            bound = inspect.signature(cls).bind(*args, **kwargs)
+            bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
         except TypeError:  # no arguments, as of a copy; or wrong ones, which __init__ refuses
             return model
         bound.apply_defaults()
-        arguments = dict(bound.arguments)
+        _, *names = bound.arguments  # but self
+        arguments = {name: bound.arguments[name] for name in names}
         for parameter in bound.signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name)
