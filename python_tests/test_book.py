@@ -19,8 +19,10 @@ from helpers import threads
 from reference import TimeAffine, TimeEmbedding, TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
 from seqkern.cli import main
 from seqkern.data import load_corpus
-from seqkern.models import MODELS
-from seqkern.training import PRESETS, RunConfig, Trainer, load_book_arrays, rnnlm_from_book
+from seqkern.models import MODELS, BetterRnnlm, Rnnlm, load_book_arrays, model_from_book
+from seqkern.models.book import read_book_model, rnnlm_from_book
+from seqkern.training import PRESETS, RunConfig, Trainer
+from seqkern.vectors.book import load_book_vectors
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
 
@@ -136,6 +138,100 @@ def test_imported_model_computes_the_books_logits(rng: np.random.Generator, laye
     np.testing.assert_allclose(logits.detach().transpose(0, 1), expected, rtol=0, atol=1e-5)
 
 
+def test_tied_matrices_make_a_better_rnnlm(rng: np.random.Generator) -> None:
+    shapes = [(11, 4), *[(4, 16), (4, 16), (16,)] * 2, (4, 11), (11,)]
+    arrays = [rng.normal(size=shape).astype(np.float16) for shape in shapes]
+    assert type(model_from_book(arrays)) is Rnnlm
+    arrays[-2] = arrays[0].T
+    model = model_from_book(arrays).eval()
+    assert type(model) is BetterRnnlm
+    assert model.linear.weight is model.embedding.weight
+    words = torch.from_numpy(rng.integers(0, 11, (6, 3)))
+    expected, _ = rnnlm_from_book(arrays)(words)
+    torch.testing.assert_close(model(words)[0], expected, rtol=0, atol=0)
+
+
+class BookSeq2seq:
+    """The book's encoder and decoders on the NumPy layers: scores of every next token."""
+
+    def __init__(self, name: str, arrays: list[np.ndarray]) -> None:
+        exact = [a.astype(np.float64) for a in arrays]
+        self.name = name
+        self.encoder = TimeEmbedding(exact[0]), TimeLSTM(*exact[1:4])
+        self.embedding, self.affine = TimeEmbedding(exact[4]), TimeAffine(*exact[8:])
+        self.lstm = TimeLSTM(*exact[5:8], stateful=True)
+
+    def forward(self, xs: np.ndarray, ts: np.ndarray) -> np.ndarray:
+        """Return (N, T, V) from the sources xs (N, S) and the targets ts (N, T)."""
+        embedding, lstm = self.encoder
+        memory = lstm.forward(embedding.forward(xs))
+        h = memory[:, -1]
+        self.lstm.set_state(h)
+        hs = np.repeat(h[:, None], ts.shape[1], axis=1)
+        out = self.embedding.forward(ts)
+        if self.name == "PeekySeq2seq":
+            out = np.concatenate([hs, out], axis=2)
+        out = self.lstm.forward(out)
+        if self.name == "PeekySeq2seq":
+            out = np.concatenate([hs, out], axis=2)
+        if self.name == "AttentionSeq2seq":
+            scores = np.exp(np.einsum("nth,nsh->nts", out, memory))
+            weights = scores / scores.sum(axis=2, keepdims=True)
+            out = np.concatenate([np.einsum("nts,nsh->nth", weights, memory), out], axis=2)
+        return self.affine.forward(out)
+
+
+# What the decoder's LSTM and affine layer take of H numbers beside the usual.
+SEQ2SEQ = {"Seq2seq": (0, 1), "PeekySeq2seq": (1, 2), "AttentionSeq2seq": (0, 2)}
+
+
+def book_seq2seq_arrays(rng: np.random.Generator, name: str) -> list[np.ndarray]:
+    """Parameters with V = 11, D = H = 4, whose shapes say as little as they can."""
+    seen, taken = SEQ2SEQ[name]
+    shapes = [(11, 4), (4, 16), (4, 16), (16,)]
+    shapes += [(11, 4), (4 + 4 * seen, 16), (4, 16), (16,), (4 * taken, 11), (11,)]
+    return [rng.normal(size=shape).astype(np.float16) for shape in shapes]
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_seq2seq_models_are_recognised_by_their_shapes(rng: np.random.Generator, name: str) -> None:
+    found = read_book_model(book_seq2seq_arrays(rng, name))
+    assert found.name == name
+    assert found.arguments == {
+        "vocab_size": 11,
+        "embed_size": 4,
+        "hidden_size": 4,
+        "target_vocab_size": 11,
+    }
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_imported_seq2seq_computes_the_books_scores(rng: np.random.Generator, name: str) -> None:
+    pytest.importorskip("seqkern.models.seq2seq", reason="no Seq2seq here")
+    arrays = book_seq2seq_arrays(rng, name)
+    xs, ts = rng.integers(0, 11, (3, 7)), rng.integers(0, 11, (3, 5))
+    expected = BookSeq2seq(name, arrays).forward(xs, ts)
+    model = model_from_book(arrays)
+    assert type(model).__name__ == name
+    memory = model.encode(torch.from_numpy(xs.T.copy()))
+    logits, _, _ = model.decode(torch.from_numpy(ts.T.copy()), memory)
+    np.testing.assert_allclose(logits.detach().transpose(0, 1), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_cbow_vectors_come_in_the_order_of_their_ids(
+    rng: np.random.Generator, tmp_path: Path, protocol: int
+) -> None:
+    vectors = rng.normal(size=(3, 4)).astype(np.float16)
+    words = {2: "goodbye", 0: "you", 1: "say"}
+    content = {"word_vecs": vectors, "word_to_id": {w: i for i, w in words.items()}}
+    path = tmp_path / "cbow_params.pkl"
+    path.write_bytes(pickle.dumps({**content, "id_to_word": words}, protocol))
+    loaded = load_book_vectors(path)
+    assert loaded.words == ["you", "say", "goodbye"]
+    np.testing.assert_array_equal(loaded.vectors, vectors.astype(np.float32))
+
+
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_files_of_old_and_new_numpy_load(
     rng: np.random.Generator, tmp_path: Path, module: bytes
@@ -168,6 +264,37 @@ def test_file_that_names_other_code_is_refused_unrun(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_vectors_that_name_other_code_are_refused_unrun(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "cbow_params.pkl"
+    content = {"word_vecs": np.ones((1, 2)), "id_to_word": {0: Payload(tmp_path / "harm")}}
+    path.write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(ValueError, match=r"cbow_params\.pkl is not a pickle of arrays: .*mkdir"):
+        load_book_vectors(path)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [np.ones((1, 2))],
+        {"word_vecs": np.ones((1, 2))},
+        {"word_vecs": np.ones(2), "id_to_word": {0: "a", 1: "b"}},
+        {"word_vecs": np.ones((2, 2), np.int64), "id_to_word": {0: "a", 1: "b"}},
+        {"word_vecs": np.ones((2, 2)), "id_to_word": {0: "a"}},
+        {"word_vecs": np.ones((2, 2)), "id_to_word": {0: "a", 2: "b"}},
+        {"word_vecs": np.ones((2, 2)), "id_to_word": {0: "a", 1: 5}},
+        {"word_vecs": "ab", "id_to_word": {0: "a", 1: "b"}},
+    ],
+    ids=["list", "no-words", "vector", "integers", "too-few", "gap", "number", "text"],
+)
+def test_files_without_cbow_vectors_are_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "cbow_params.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="cbow_params.pkl holds no vectors of the book's CBOW"):
+        load_book_vectors(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -195,6 +322,17 @@ def test_arrays_of_another_model_are_refused(rng: np.random.Generator) -> None:
     arrays[2] = arrays[2][:, :4]
     with pytest.raises(ValueError, match="do not make an LSTM language model"):
         rnnlm_from_book(arrays)
+
+
+@pytest.mark.parametrize("index", [0, 1, 5, 6, 8, 9])
+def test_arrays_of_no_seq2seq_are_refused(rng: np.random.Generator, index: int) -> None:
+    arrays = book_seq2seq_arrays(rng, "PeekySeq2seq")
+    arrays[index] = arrays[index][..., :-1]
+    with pytest.raises(ValueError, match="do not make a Seq2seq"):
+        read_book_model(arrays)
+    arrays[index] = arrays[index].ravel()[:1]
+    with pytest.raises(ValueError, match="do not make a Seq2seq"):
+        read_book_model(arrays)
 
 
 # Its results

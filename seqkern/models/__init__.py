@@ -2,11 +2,14 @@
 
 from seqkern.models.attention import TimeAttention
 from seqkern.models.awd import AwdRnnlm, LockedDropout, activation_penalty
+from seqkern.models.book import load_book_arrays, model_from_book
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
 from seqkern.models.layers import CELLS, recurrent_layer
 from seqkern.models.names import NameClassifier, NameGenerator
 from seqkern.models.ngram import NgramModel
+from seqkern.models.onnx import export_onnx
+from seqkern.models.pretrained import Pretrained, from_pretrained
 from seqkern.models.recurrent_stack import RecurrentStack
 from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
 from seqkern.models.search import SearchResult, beam_search, greedy_search
@@ -51,6 +54,7 @@ __all__ = [
     "NgramModel",
     "PeekyDecoder",
     "PeekySeq2seq",
+    "Pretrained",
     "RecurrentStack",
     "Rnnlm",
     "SearchResult",
@@ -67,8 +71,12 @@ __all__ = [
     "WindowMLP",
     "activation_penalty",
     "beam_search",
+    "export_onnx",
     "forecast_errors",
+    "from_pretrained",
     "greedy_search",
+    "load_book_arrays",
+    "model_from_book",
     "recurrent_layer",
     "window_forecast",
 ]

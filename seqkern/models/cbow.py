@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from seqkern import functional, nn
+from seqkern.models.pretrained import Pretrained
 
 
-class _WordVectors(torch.nn.Module):
+class _WordVectors(Pretrained):
     """Vectors of V words, and another of each on the side of the output.
 
     Attributes
@@ -144,7 +145,8 @@ class CBOW(_WordVectors):
         V and D.
     sampler : optional
         Draws the negatives where a call is given none, such as `seqkern.nn.UnigramSampler` of the
-        words' counts: as in the book, distinct words other than the target.
+        words' counts: as in the book, distinct words other than the target. A folder of
+        `save_pretrained` has none.
     num_negatives : int
         K: how many it draws for an example.
 
@@ -156,6 +158,7 @@ class CBOW(_WordVectors):
     """
 
     output: nn.NegativeSamplingLoss
+    not_saved = ("sampler",)
 
     def __init__(
         self,
@@ -215,6 +218,7 @@ class SkipGram(_WordVectors):
     """
 
     output: nn.NegativeSamplingLoss
+    not_saved = ("sampler",)
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqkern import nn
 from seqkern.functional import linear_cross_entropy
+from seqkern.models.pretrained import Pretrained
 
 State = Tensor | tuple[Tensor, Tensor]
 """h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
@@ -43,7 +44,7 @@ def linear_loss(linear: torch.nn.Linear, hidden: Tensor, targets: Tensor, backen
     return torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=-1)
 
 
-class Rnnlm(torch.nn.Module):
+class Rnnlm(Pretrained):
     """Recurrent language model.
 
     Parameters
