@@ -1,0 +1,37 @@
+"""`seqkern train --resume RUN`: go on with a run, exactly where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from seqkern.cli.options import (
+    add_settings,
+    data_source,
+    given_settings,
+    joined_processes,
+    use_machine,
+)
+from seqkern.cli.train import add_log_options, train
+from seqkern.training import Run, RunConfig
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options; other settings stay as the run has them."""
+    parser.add_argument("--resume", required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--data", help="where the run's data is now")
+    add_log_options(parser)
+    add_settings(parser, RunConfig, wanted=lambda about: about.resumable)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns 130 after Ctrl-C."""
+    with joined_processes(args) as (rank, _):
+        device = use_machine(args)
+        record = Run.open(args.resume)
+        config = replace(record.config, **given_settings(args, type(record.config)))
+        if args.data is not None:
+            config = replace(config, data=data_source(args.data, record.task.sources))
+        task = record.task.load(config, record.vocabularies)
+        record = replace(record, config=task.config)
+        return train(record, task, device, rank, resume=True, tensorboard=args.tensorboard)
