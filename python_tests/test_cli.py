@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -272,38 +273,55 @@ def test_tensorboard_gets_every_figure(train: Train, monkeypatch: pytest.MonkeyP
     assert "closed" in written
 
 
-def test_two_processes_train_as_one(train: Train, tmp_path: Path, book: Path) -> None:
+def test_two_processes_train_as_one(
+    train: Train, tmp_path: Path, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained, and resumed, by two processes as torchrun starts them."""
     whole, run = train("whole", "--epochs", "2"), tmp_path / "run"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-
-    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*launch, "-m", "seqkern.cli", *arguments],
-            capture_output=True,
+    with socket.socket() as one, socket.socket() as other:
+        ports = []
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+            ports.append(str(free.getsockname()[1]))
+    first = command(book, run, "--epochs", "1")
+    commands = [first, ["train", "--resume", str(run), "--epochs", "2"]]
+    code = (
+        "import os; from seqkern.cli import main\n"
+        f"for port, words in zip({ports}, {commands}):\n"
+        "    os.environ['MASTER_PORT'] = port; assert main(words) == 0"
+    )
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=120,
-            check=False,
+            env={**os.environ, **common, "RANK": rank, "OMP_NUM_THREADS": "1"},
         )
-
-    process = start(*command(book, run, "--epochs", "1"))
-    assert process.returncode == 0, process.stderr
-    lines = process.stdout.splitlines()  # of one process alone
-    assert [line.split(" ")[0] for line in lines] == ["rnnlm", "epoch", "test"]
-    process = start("train", "--resume", str(run), "--epochs", "2")
-    assert process.returncode == 0, process.stderr
+        for rank in "01"
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[1][0] == ""  # one of them tells
+    words = [line.split(" ")[0] for line in outputs[0][0].splitlines()]
+    assert words == ["rnnlm", "epoch", "test", "rnnlm", "resumed", "epoch", "test"]
     scores = []
     for folder in (whole, run):
         events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        epoch = next(e for e in events if e["event"] == "epoch" and e["epoch"] == 2)
-        scores.append([epoch["train"]["perplexity"], epoch["valid"]["perplexity"]])
+        epochs = [event for event in events if event["event"] == "epoch"]
+        assert [event["epoch"] for event in epochs] == [1, 2]
+        scores.append([event[s]["perplexity"] for event in epochs for s in ("train", "valid")])
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
     models = [Run.open(folder).load_model().state_dict() for folder in (whole, run)]
     torch.testing.assert_close(models[1], models[0], rtol=1e-4, atol=1e-5)
-    process = start(*command(book, tmp_path / "odd", "--batch-size", "3"))
-    assert process.returncode != 0
-    assert "batch_size must be a multiple of the number of processes, 2, got 3" in process.stderr
-    assert not (tmp_path / "odd").exists()
+    assert "is of a training by 2 processes, got 1" in error_line(
+        capsys, ["train", "--resume", str(run), "--epochs", "3"]
+    )
 
 
 def test_demo_trains_compares_and_samples(

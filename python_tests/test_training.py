@@ -264,6 +264,17 @@ def test_parts_of_processes_make_up_the_batch() -> None:
         ExampleBatches(5, 6, torch.Tensor.tolist)
 
 
+def test_lanes_of_processes_make_up_the_batch(text: Tensor) -> None:
+    task = make_task(replace(SMALL, batch_size=4), text)
+    whole, *parts = (task.batches(torch.device("cpu"), *p) for p in ((0, 1), (0, 2), (1, 2)))
+    for _ in range(3):
+        halves = [part.next() for part in parts]
+        for tensor, *pieces in zip(whole.next(), *halves, strict=True):
+            assert torch.equal(tensor, torch.cat(pieces, dim=1))
+    with pytest.raises(ValueError, match="multiple of the number of processes, 3, got 4"):
+        task.batches(torch.device("cpu"), 0, 3)
+
+
 # Resuming
 
 

@@ -127,7 +127,8 @@ def fit(
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     model = task.build_model(record.config).to(device)
-    torch.manual_seed(seed + rank)  # each process draws its own dropout
+    if rank != 0:
+        torch.manual_seed(seed + rank)  # each process draws its own dropout
     with ConsoleProgress() as progress:
         listeners: list[Listener] = [JsonLog(record.folder / LOG), progress]
         if tensorboard:
