@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from seqkern.cli.options import (
     add_settings,
-    data_source,
     given_settings,
     joined_processes,
     use_machine,
@@ -29,9 +28,7 @@ def run(args: argparse.Namespace) -> int:
     with joined_processes(args) as (rank, _):
         device = use_machine(args)
         record = Run.open(args.resume)
-        config = replace(record.config, **given_settings(args, type(record.config)))
-        if args.data is not None:
-            config = replace(config, data=data_source(args.data, record.task.sources))
-        task = record.task.load(config, record.vocabularies)
+        chosen = given_settings(args, type(record.config))
+        task = load_task(replace(record, config=replace(record.config, **chosen)), args.data)
         record = replace(record, config=task.config)
         return train(record, task, device, rank, resume=True, tensorboard=args.tensorboard)

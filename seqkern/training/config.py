@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 NONE = "none"  # how a file and the command line write None
@@ -83,6 +83,7 @@ class RunConfig:
     """Settings that all tasks share; a task adds its own in a subclass.
 
     A subclass may give another default to a setting of this class plainly, `lr: float = 20.0`.
+    Types are bool, int, float, str, or one of these `| None`.
 
     Raises
     ------
@@ -164,4 +165,4 @@ def _typed(about: Setting, hint: Any) -> Setting:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     optional = type(None) in kinds
     (kind,) = (k for k in kinds if k is not type(None))
-    return Setting(**{**asdict(about), "kind": kind, "optional": optional})
+    return replace(about, kind=kind, optional=optional)
