@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+from seqkern.cli.evaluate import load_task
 from seqkern.cli.options import (
     add_settings,
     given_settings,
