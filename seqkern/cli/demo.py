@@ -8,6 +8,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -99,8 +100,7 @@ def measure(trainer: Trainer, device: torch.device) -> float:
 
 def show_samples(record: Run, task: LanguageTask, device: torch.device) -> None:
     """Print a continuation of each of PROMPTS."""
-    model = record.load_model(device=device)
-    assert isinstance(model, Rnnlm)
+    model = cast(Rnnlm, record.load_model(device=device))
     vocabulary, level = task.corpus.vocabulary, task.corpus.level
     generator = torch.Generator().manual_seed(task.config.seed)
     for text in PROMPTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import cast
 
 import torch
 
@@ -39,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Print prompt and continuation."""
     device = use_machine(args)
     record = open_run(args.run, args.what)
-    config = record.config
-    assert isinstance(config, LanguageConfig)
+    config = cast(LanguageConfig, record.config)
     vocabulary = (record.vocabularies or load_task(record, args.data).vocabularies)[TOKENS]
     level = config.level or "word"
     prompt = prompt_tokens(args.prompt, level)
@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
         generator.seed()
     else:
         generator.manual_seed(args.seed)
-    model = record.load_model(args.checkpoint, device)
-    assert isinstance(model, Rnnlm)
+    model = cast(Rnnlm, record.load_model(args.checkpoint, device))
     ids = sample(
         model,
         vocabulary.encode(prompt).tolist(),

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -167,21 +167,18 @@ class LanguageTask(Task[LanguageConfig]):
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
         """A text of 100 tokens."""
-        vocabulary, config = run.vocabularies.get(TOKENS), run.config
-        if vocabulary is None:
+        vocabulary = run.vocabularies.get(TOKENS)
+        if vocabulary is None:  # a model imported without one
             return ""
-        assert isinstance(config, LanguageConfig)
-        level = config.level or "word"
-        model = run.load_model()
-        assert isinstance(model, Rnnlm)
+        level = cast(LanguageConfig, run.config).level or "word"
         start = [t for t in start_of_line(level) if t in vocabulary] or [vocabulary.tokens[0]]
         ids = generate(
-            model,
+            cast(Rnnlm, run.load_model()),
             vocabulary.encode(start).tolist(),
             100,
             temperature=0.8,
             skip=vocabulary.encode([t for t in (UNK,) if t in vocabulary]).tolist(),
-            generator=torch.Generator().manual_seed(config.seed),
+            generator=torch.Generator().manual_seed(run.config.seed),
         )
         return detokenize(vocabulary.decode(ids), level)
 
