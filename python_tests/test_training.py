@@ -29,6 +29,7 @@ from seqkern.training import (
     load_checkpoint,
     save_checkpoint,
 )
+from seqkern.training.state import pack_state, unpack_state
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
 
@@ -329,6 +330,21 @@ def test_checkpoint_restores_all_random_generators(text: Tensor, tmp_path: Path)
     expected = draw()
     trainer.resume()
     assert draw() == expected
+
+
+@pytest.mark.parametrize("shape", [None, "h", ("h", "c"), (("h", "c"), "h", ("h",))])
+def test_states_of_every_nesting_are_restored(shape: Any) -> None:
+    def build(part: Any) -> Any:
+        return torch.randn(2) if isinstance(part, str) else tuple(map(build, part))
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, Tensor):
+            return torch.equal(one, other)
+        return len(one) == len(other) and all(map(same, one, other))
+
+    state = None if shape is None else build(shape)
+    found = unpack_state({**pack_state(state, "s"), "loss": torch.zeros(())}, "s", "cpu")
+    assert found is None if state is None else same(state, found)
 
 
 def test_checkpoints_come_by_time(text: Tensor, tmp_path: Path) -> None:
