@@ -7,7 +7,6 @@ the environment variable SEQKERN_DATA names, or in ../shared/data beside the che
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ import torch
 from helpers import threads
 from reference import TimeAffine, TimeEmbedding, TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
 from seqkern.cli import main
-from seqkern.data import load_corpus
+from seqkern.data import Corpus, Vocabulary, load_corpus
 from seqkern.models import MODELS, BetterRnnlm, Rnnlm, load_book_arrays, model_from_book
 from seqkern.models.book import read_book_model, rnnlm_from_book
-from seqkern.training import PRESETS, RunConfig, Trainer
+from seqkern.tasks import preset_config
+from seqkern.tasks.language import LanguageConfig, LanguageTask
+from seqkern.training import Trainer
 from seqkern.vectors.book import load_book_vectors
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
@@ -84,7 +85,7 @@ def test_training_is_the_books_loop(name: str, lr: float, clip: float | None) ->
     """In float64, every epoch's perplexity is that of the NumPy layers in the book's loop."""
     vocab_size, batch_size, steps = 15, 4, 5
     text = torch.randint(vocab_size, (131,))
-    config = RunConfig(
+    config = LanguageConfig(
         batch_size=batch_size,
         steps=steps,
         lr=lr,
@@ -96,8 +97,10 @@ def test_training_is_the_books_loop(name: str, lr: float, clip: float | None) ->
     model = MODELS[name](vocab_size, 7, 9).double()
     book = BookModel(model, vocab_size)
     events: list[dict[str, Any]] = []
-    Trainer(model, text, config, listeners=[events.append]).fit()
-    found = [event["train"] for event in events if event["event"] == "epoch"]
+    words = Vocabulary([str(i) for i in range(vocab_size)])
+    task = LanguageTask(config, Corpus(words, "word", text, text, text))
+    Trainer(model, task, listeners=[events.append]).fit()
+    found = [event["train"]["perplexity"] for event in events if event["event"] == "epoch"]
 
     xs, ts = text.numpy()[:-1], text.numpy()[1:]
     offsets = np.arange(batch_size) * (len(xs) // batch_size)
@@ -359,13 +362,11 @@ def test_books_model_evaluates_to_its_perplexity(
 
 @needs_ptb
 def test_simple_rnnlm_learns_1000_words_in_100_epochs() -> None:
-    config = PRESETS["simple-rnnlm"]
-    corpus = load_corpus(PTB, max_words=config.max_words)
-    config = replace(config, vocab_size=len(corpus.vocabulary))
-    assert config.vocab_size == 418
+    task = LanguageTask.load(preset_config("simple-rnnlm", data=str(PTB)))
+    assert task.config.vocab_size == 418
     events: list[dict[str, Any]] = []
-    model = MODELS["simple-rnnlm"](config.vocab_size)
-    Trainer(model, corpus.train, config, listeners=[events.append]).fit()
-    perplexities = [event["train"] for event in events if event["event"] == "epoch"]
+    model = MODELS["simple-rnnlm"](task.config.vocab_size)
+    Trainer(model, task, listeners=[events.append]).fit()
+    perplexities = [event["train"]["perplexity"] for event in events if event["event"] == "epoch"]
     assert 330 < perplexities[0] < 430
     assert 4 < perplexities[-1] < 7.5

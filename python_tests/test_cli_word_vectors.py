@@ -404,7 +404,7 @@ def test_mistakes_about_a_run_are_told_in_one_line(
     assert "it is one of train cbow" in error_line(
         capsys, ["train", "word2vec", "--resume", str(other)]
     )
-    assert "is not a run's configuration" in error_line(capsys, ["eval", "lm", str(run)])
+    assert "holds no run (no config.toml in it)" in error_line(capsys, ["eval", "lm", str(run)])
     for file in ("vectors.safetensors", "config.json"):
         path = run / file
         path.write_bytes(path.read_bytes()[:-9])

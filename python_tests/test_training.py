@@ -17,26 +17,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from helpers import threads
-from seqkern.data import RandomBatches, Vocabulary
+from seqkern.data import Corpus, RandomBatches, Vocabulary
 from seqkern.models import Rnnlm
+from seqkern.tasks.language import LanguageConfig, LanguageTask, evaluate, perplexity
 from seqkern.training import (
+    ExampleBatches,
     JsonLog,
     Run,
-    RunConfig,
     Trainer,
-    build_model,
-    evaluate,
     generate,
     load_checkpoint,
-    perplexity,
     save_checkpoint,
 )
-from seqkern.training import trainer as trainer_module
+from seqkern.training.state import pack_state, unpack_state
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
 
-SMALL = RunConfig(
+SMALL = LanguageConfig(
     vocab_size=12,
+    level="word",
     embed_size=6,
     hidden_size=6,
     batch_size=3,
@@ -62,10 +61,21 @@ def text() -> Tensor:
     return steps.cumsum(0) % 12
 
 
-def make(config: RunConfig, text: Tensor, run: Run | None = None, **options: Any) -> Trainer:
+build_model = LanguageTask.build_model
+
+
+def make_task(config: LanguageConfig, text: Tensor) -> LanguageTask:
+    words = Vocabulary([str(i) for i in range(12)])
+    return LanguageTask(config, Corpus(words, "word", text[:400], text[400:], text[400:]))
+
+
+def make(config: LanguageConfig, text: Tensor, run: Run | None = None, **options: Any) -> Trainer:
     torch.manual_seed(config.seed)
-    options.setdefault("validation", text[400:])
-    return Trainer(build_model(config), text[:400], config, run=run, **options)
+    return Trainer(build_model(config), make_task(config, text), run, **options)
+
+
+def make_run(folder: Path, config: LanguageConfig = SMALL) -> Run:
+    return Run(folder, LanguageTask, config).create()
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -86,8 +96,8 @@ def test_perplexity_falls(text: Tensor) -> None:
     make(replace(SMALL, epochs=8), text, listeners=[events.append]).fit()
     epochs = [event for event in events if event["event"] == "epoch"]
     assert [event["epoch"] for event in epochs] == list(range(1, 9))
-    assert epochs[0]["valid"] > 8  # 12 is chance
-    assert epochs[-1]["valid"] < 4.5  # 3 is perfect
+    assert epochs[0]["valid"]["perplexity"] > 8  # 12 is chance
+    assert epochs[-1]["valid"]["perplexity"] < 4.5  # 3 is perfect
 
 
 def test_random_batches_start_from_a_zero_state(text: Tensor) -> None:
@@ -111,7 +121,7 @@ def test_learning_rate_falls_when_validation_does_not_improve(
     text: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([9.0, 9.0, 8.0, 8.5])
-    monkeypatch.setattr(trainer_module, "evaluate", lambda *_: next(scores))
+    monkeypatch.setattr(LanguageTask, "evaluate", lambda *_: {"perplexity": next(scores)})
     events: list[dict[str, Any]] = []
     trainer = make(replace(SMALL, epochs=4), text, listeners=[events.append])
     trainer.fit()
@@ -127,12 +137,13 @@ def test_best_checkpoint_holds_the_best_epoch(
 ) -> None:
     scores, seen = iter([9.0, 7.0, 8.0]), []
 
-    def fake_evaluate(model: Rnnlm, *_: object) -> float:
+    def fake_evaluate(task: LanguageTask, model: Rnnlm, split: str) -> dict[str, float]:
+        assert split == "valid"
         seen.append(weights(model))
-        return next(scores)
+        return {"perplexity": next(scores)}
 
-    monkeypatch.setattr(trainer_module, "evaluate", fake_evaluate)
-    run = Run(tmp_path / "run", SMALL, None).create()
+    monkeypatch.setattr(LanguageTask, "evaluate", fake_evaluate)
+    run = make_run(tmp_path / "run")
     make(SMALL, text, run).fit()
     assert_bitwise_equal(weights(run.load_model("best")), seen[1])
     assert_bitwise_equal(weights(run.load_model("last")), seen[2])
@@ -143,11 +154,11 @@ def test_best_checkpoint_holds_the_best_epoch(
 def test_training_perplexity_may_tell_the_best_epoch(text: Tensor) -> None:
     config = replace(SMALL, monitor="train")
     events: list[dict[str, Any]] = []
-    trainer = make(config, text, validation=None, listeners=[events.append])
+    trainer = make(config, text, listeners=[events.append])
     trainer.fit()
     epochs = [event for event in events if event["event"] == "epoch"]
     assert "valid" not in epochs[0]
-    assert trainer.best == min(event["train"] for event in epochs)
+    assert trainer.best == min(event["train"]["perplexity"] for event in epochs)
 
 
 def test_gradients_are_clipped_to_the_norm(text: Tensor) -> None:
@@ -165,7 +176,7 @@ def test_diverged_training_stops(text: Tensor) -> None:
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint(text: Tensor, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", SMALL, None).create()
+    run = make_run(tmp_path / "run")
     trainer = make(SMALL, text, run)
     trainer.save()
     torch.nn.init.constant_(trainer.model.linear.bias, math.nan)
@@ -174,15 +185,18 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(text: Tensor, tmp_pat
     assert run.load_model("last").linear.bias.isfinite().all()
 
 
-def test_missing_and_short_validation_are_refused_before_training(text: Tensor) -> None:
-    with pytest.raises(ValueError, match="validation must be given"):
-        make(SMALL, text, validation=None)
+def test_short_validation_and_figures_not_there_are_refused_before_training(
+    text: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match="text too short: 10 tokens"):
-        make(SMALL, text, validation=text[:10])
+        make(SMALL, text[:410])
+    monkeypatch.setattr(LanguageTask, "score", "accuracy")
+    with pytest.raises(ValueError, match='monitor must be "valid": training gives no accuracy'):
+        make(replace(SMALL, monitor="train"), text)
 
 
 def test_ctrl_c_stops_after_the_iteration_with_a_checkpoint(text: Tensor, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", SMALL, None).create()
+    run = make_run(tmp_path / "run")
 
     def interrupt(event: dict[str, Any]) -> None:
         if event["event"] == "step":
@@ -211,13 +225,55 @@ def test_time_limit_stops_training(text: Tensor) -> None:
     assert trainer.iteration == 1
 
 
-@pytest.mark.parametrize("option", [{"amp": True}, {"optimizer": "adam"}, {"backend": "torch"}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"dtype": "bfloat16"},
+        {"optimizer": "adam", "weight_decay": 1e-4},
+        {"backend": "torch"},
+        {"optimizer": "sgd", "weight_decay": 1e-3},
+    ],
+)
 def test_loop_options_train(text: Tensor, option: dict[str, Any]) -> None:
     lr = 0.05 if option.get("optimizer") == "adam" else 1.0
     trainer = make(replace(SMALL, lr=lr, **option), text)
     trainer.fit()
     assert trainer.best is not None
     assert trainer.best < 8
+
+
+# Batches of examples
+
+
+def test_every_epoch_has_each_example_once_in_another_order() -> None:
+    batches = ExampleBatches(10, 3, torch.Tensor.tolist, seed=2)
+    epochs = [[i for _ in range(len(batches)) for i in batches.next()] for _ in range(3)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    batches.position = 4
+    assert batches.next() == epochs[1][3:6]
+
+
+def test_parts_of_processes_make_up_the_batch() -> None:
+    whole = ExampleBatches(12, 6, torch.Tensor.tolist)
+    parts = [ExampleBatches(12, 6, torch.Tensor.tolist, rank=rank, world=3) for rank in range(3)]
+    for _ in range(5):
+        assert whole.next() == [i for part in parts for i in part.next()]
+    with pytest.raises(ValueError, match="multiple of the number of processes, 4, got 6"):
+        ExampleBatches(12, 6, torch.Tensor.tolist, rank=0, world=4)
+    with pytest.raises(ValueError, match="too little data: 5 examples, but batch_size is 6"):
+        ExampleBatches(5, 6, torch.Tensor.tolist)
+
+
+def test_lanes_of_processes_make_up_the_batch(text: Tensor) -> None:
+    task = make_task(replace(SMALL, batch_size=4), text)
+    whole, *parts = (task.batches(torch.device("cpu"), *p) for p in ((0, 1), (0, 2), (1, 2)))
+    for _ in range(3):
+        halves = [part.next() for part in parts]
+        for tensor, *pieces in zip(whole.next(), *halves, strict=True):
+            assert torch.equal(tensor, torch.cat(pieces, dim=1))
+    with pytest.raises(ValueError, match="multiple of the number of processes, 3, got 4"):
+        task.batches(torch.device("cpu"), 0, 3)
 
 
 # Resuming
@@ -248,12 +304,12 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(
         if event["event"] == "step" and event["epoch"] == 2:
             raise Killed
 
-    run = Run(tmp_path / "run", config, None).create()
+    run = make_run(tmp_path / "run", config)
     with pytest.raises(Killed):
         make(config, text, run, listeners=[kill]).fit()
     for disturb in (torch.manual_seed, random.seed, np.random.seed):
         disturb(99)
-    resumed = Trainer(build_model(config), text[:400], config, validation=text[400:], run=run)
+    resumed = Trainer(build_model(config), make_task(config, text), run)
     resumed.resume()
     assert (resumed.epoch, resumed.iteration) == (1, 14)
     resumed.fit()
@@ -263,7 +319,7 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(
 
 
 def test_checkpoint_restores_all_random_generators(text: Tensor, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", SMALL, None).create()
+    run = make_run(tmp_path / "run")
     trainer = make(SMALL, text, run)
     np.random.randn()  # noqa: NPY002  (leaves half of a pair of normals behind)
     trainer.save()
@@ -276,9 +332,24 @@ def test_checkpoint_restores_all_random_generators(text: Tensor, tmp_path: Path)
     assert draw() == expected
 
 
+@pytest.mark.parametrize("shape", [None, "h", ("h", "c"), (("h", "c"), "h", ("h",))])
+def test_states_of_every_nesting_are_restored(shape: Any) -> None:
+    def build(part: Any) -> Any:
+        return torch.randn(2) if isinstance(part, str) else tuple(map(build, part))
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, Tensor):
+            return torch.equal(one, other)
+        return len(one) == len(other) and all(map(same, one, other))
+
+    state = None if shape is None else build(shape)
+    found = unpack_state({**pack_state(state, "s"), "loss": torch.zeros(())}, "s", "cpu")
+    assert found is None if state is None else same(state, found)
+
+
 def test_checkpoints_come_by_time(text: Tensor, tmp_path: Path) -> None:
     config = replace(SMALL, checkpoint_seconds=0.0, epochs=1)
-    run = Run(tmp_path / "run", config, None).create()
+    run = make_run(tmp_path / "run", config)
     seen = []
 
     def look(event: dict[str, Any]) -> None:
@@ -290,14 +361,14 @@ def test_checkpoints_come_by_time(text: Tensor, tmp_path: Path) -> None:
 
 
 def test_another_text_is_refused_on_resume(text: Tensor, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", SMALL, None).create()
+    run = make_run(tmp_path / "run")
     make(SMALL, text, run).fit()
-    with pytest.raises(ValueError, match=r"training text is not the one that .*last\.safetensors"):
+    with pytest.raises(ValueError, match=r"training data is not that of which .*last\.safetensors"):
         make(SMALL, text.flip(0), run).resume()
 
 
 def test_another_models_checkpoint_is_refused(text: Tensor, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", SMALL, None).create()
+    run = make_run(tmp_path / "run")
     make(SMALL, text, run).fit()
     other = replace(run, config=replace(SMALL, hidden_size=7))
     with pytest.raises(ValueError, match=r"best\.safetensors is of another model: .*weight_ih_l0"):
@@ -378,11 +449,12 @@ def test_failed_write_leaves_the_old_checkpoint(
 
 
 def test_run_opens_as_created(tmp_path: Path) -> None:
-    vocabulary = Vocabulary(["a", "b", "<unk>"])
-    created = Run(tmp_path / "deep" / "run", SMALL, vocabulary).create()
+    vocabularies = {"tokens": Vocabulary(["a", "b", "<unk>"]), "labels": Vocabulary(["é", "%"])}
+    config = replace(SMALL, clip=None, data='odd "name"\\of data')
+    created = Run(tmp_path / "deep" / "run", LanguageTask, config, vocabularies, "rnnlm").create()
     assert Run.open(tmp_path / "deep" / "run") == created
     with pytest.raises(FileExistsError, match="already holds a run"):
-        Run(tmp_path / "deep" / "run", SMALL, vocabulary).create()
+        created.create()
 
 
 def test_folder_without_run_is_refused(tmp_path: Path) -> None:
@@ -391,35 +463,58 @@ def test_folder_without_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ['{"lr": 1', "[1]", '{"speed": 1}', '{"lr": "fast"}', '{"dropout": 1.0}']
+    ("content", "message"),
+    [
+        ("lr = ", "is not a TOML file"),
+        ("lr = 1.0", "task must be one of lm.*, got ''"),
+        ('task = "lm"\nspeed = 1', "unknown settings speed"),
+        ('task = "lm"\nlr = "fast"', "lr must be float, got 'fast'"),
+        ('task = "lm"\nsteps = true', "steps must be int, got True"),
+        ('task = "lm"\nclip = "no"', "clip must be float or none, got 'no'"),
+        ('task = "lm"\ntied = 1', "tied must be bool, got 1"),
+        ('task = "lm"\ndropout = 1.0', "dropout must be at least 0 and below 1, got 1.0"),
+    ],
 )
-def test_damaged_configuration_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json is not a run's configuration"):
+def test_damaged_configuration_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.toml").write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"(?s)config\.toml is not a run's configuration: .*{message}"
+    ):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"tokens": ["a"', "[1]", '{"t": 1}', '{"t": ["a", "a"]}'])
+def test_damaged_vocabularies_are_named(tmp_path: Path, content: str) -> None:
+    make_run(tmp_path)
+    (tmp_path / "vocabularies.json").write_text(content)
+    with pytest.raises(ValueError, match=r"vocabularies\.json does not hold a run's vocabularies"):
         Run.open(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"model": "gpt"}, "model must be one of simple-rnnlm, rnnlm, better-rnnlm, got 'gpt'"),
+        ({"model": "gpt"}, "model must be one of simple-rnnlm, rnnlm, better-rnnlm.*, got 'gpt'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"lr": float("nan")}, "lr must be above 0, got nan"),
         ({"clip": -1.0}, "clip must be above 0"),
         ({"lr_decay": 0.5}, "lr_decay must be at least 1"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1"),
+        ({"epochs": None}, "epochs must be int, got None"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16"),
     ],
 )
 def test_settings_outside_their_range_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RunConfig(**setting)
+        LanguageConfig(**setting)
 
 
 def test_log_has_one_json_object_a_line(text: Tensor, tmp_path: Path) -> None:
     make(SMALL, text, listeners=[JsonLog(tmp_path / "log.jsonl")]).fit()
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 3]
-    assert {"perplexity", "tokens_per_second", "time"} <= events[0].keys()
+    assert {"loss", "train", "tokens_per_second", "time"} <= events[0].keys()
+    assert events[0]["train"]["perplexity"] == pytest.approx(math.exp(events[0]["loss"]))
     assert events[-1]["event"] == "stop"
 
 

@@ -57,7 +57,7 @@ def plot_lines(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            f"figures need matplotlib: pip install 'seqkern[plot]' ({error})"
+            f"figures need matplotlib: pip install 'seqkern[plots]' ({error})"
         ) from error
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from seqkern.tasks import PRESETS, TASKS
+
 Module = str  # of this package: it has add_options(parser) and run(args)
 
 COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
     "info": ("versions, CPU capability, CUDA", "info"),
     "demo": ("train on the text inside Python for two minutes, sample, compare", "demo"),
+    "list": ("the presets: task, data, size, result, time", "presets"),
     "train": (
-        "train a model",
+        "train a model, or go on with a run: train --resume RUN",
         {
-            "lm": ("a language model", "train_lm"),
+            **{name: (preset.what, "train") for name, preset in PRESETS.items()},
             "word2vec": ("word vectors, with gensim's options", "train_word2vec"),
             "cbow": ("word vectors through autograd, as in the book", "train_cbow"),
         },
@@ -24,14 +27,15 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
     "eval": (
         "evaluate a model",
         {
-            "lm": ("a language model", "eval_lm"),
+            **{family: (what, "evaluate") for family, (what, *_) in TASKS.items()},
             "word2vec": ("word vectors", "eval_word2vec"),
         },
     ),
     "generate": ("generate text", {"lm": ("a language model", "generate_lm")}),
+    "show": ("curves, pictures and samples of a run", "show"),
     "import-book": ('import an Rnnlm.pkl of "Deep Learning from Scratch 2"', "book"),
 }
-"""What each command is for, and the module it is in, or its tasks with theirs."""
+"""What each command is for, and the module it is in, or what it works on with theirs."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 on success; 2 after an error of the user's, told in one line on stderr; 130 after Ctrl-C.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = _parser().parse_args(argv)
+        args = _parse(words)
         return args.command(args)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"seqkern: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -78,6 +83,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("seqkern: interrupted", file=sys.stderr)
         return 130
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    resumes = any(word.split("=")[0] == "--resume" for word in words)
+    if resumes and words[0] == "train" and (words[1] in PRESETS or words[1].startswith("--")):
+        # A run has its preset, so that none is named.
+        parser = _Parser(prog="seqkern train", module="resume")
+        args, others = parser.parse_known_args(words[1:])
+        if others:
+            given = " ".join(others)
+            raise ValueError(f"--resume keeps the run's own settings; not with it: {given}")
+        return args
+    return _parser().parse_args(words)
 
 
 def _parser() -> _Parser:
@@ -90,8 +108,10 @@ def _parser() -> _Parser:
             commands.add_parser(name, help=help, description=help, module=content)
             continue
         command = commands.add_parser(name, help=help, description=help)
-        tasks = command.add_subparsers(title="tasks", required=True, metavar="TASK")
+        metavar = "PRESET" if name == "train" else "TASK"
+        tasks = command.add_subparsers(title=metavar.lower() + "s", required=True, metavar=metavar)
         for task, (what, module) in content.items():
-            description = f"{help} ({what})"
-            tasks.add_parser(task, help=what, description=description, module=module)
+            description = f"{help} ({what})".replace("%", "%%")
+            child = tasks.add_parser(task, help=what, description=description, module=module)
+            child.set_defaults(what=task)
     return parser

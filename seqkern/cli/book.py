@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seqkern.training import Run, RunConfig, load_book_arrays, rnnlm_from_book, save_checkpoint
+from seqkern.tasks.language import LanguageConfig, LanguageTask
+from seqkern.training import Run, load_book_arrays, rnnlm_from_book, save_checkpoint
 from seqkern.training.checkpoint import model_tensors
 
 
@@ -22,14 +23,14 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ValueError(f"--file {args.file}: {error}") from error
     vocab_size, embed_size = model.embedding.weight.shape
-    config = RunConfig(
+    config = LanguageConfig(
         model="rnnlm",
         vocab_size=vocab_size,
         embed_size=embed_size,
         hidden_size=model.recurrent.hidden_size,
         num_layers=model.recurrent.num_layers,
     )
-    record = Run(Path(args.out), config, None).create()
+    record = Run(Path(args.out), LanguageTask, config).create()
     save_checkpoint(record.checkpoint("best"), model_tensors(model), {})
     print(f"{args.out}: rnnlm, vocabulary {vocab_size:,}, D {embed_size}, H {config.hidden_size}")
     print(f"next: seqkern eval lm {args.out} --data FOLDER (with the text it was trained on)")

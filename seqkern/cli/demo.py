@@ -8,18 +8,19 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from seqkern.cli.generate_lm import prompt_tokens
 from seqkern.cli.options import add_machine_options, use_machine
-from seqkern.cli.train_lm import fit, report_test
-from seqkern.data import Corpus, detokenize, load_corpus
+from seqkern.cli.train import fit, report_test
+from seqkern.data import detokenize
 from seqkern.data.text import UNK
-from seqkern.training import PRESETS, Run, RunConfig, Trainer, build_model, generate
+from seqkern.models import Rnnlm
+from seqkern.tasks.language import LanguageConfig, LanguageTask, prompt_tokens
+from seqkern.training import Run, Trainer, generate
 
-SETTINGS = replace(
-    PRESETS["rnnlm"],
+SETTINGS = LanguageConfig(
     data="pydoc",
     level="text",
     embed_size=256,
@@ -46,32 +47,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, train, evaluate, sample."""
     device = use_machine(args)
-    corpus = load_corpus(SETTINGS.data)
-    config = replace(SETTINGS, vocab_size=len(corpus.vocabulary))
+    task = LanguageTask.load(SETTINGS)
+    config = task.config
     folder = args.out or f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}"
-    record = Run(Path(folder), config, corpus.vocabulary)
-    print(f"Text: the help topics of this Python, {len(corpus.train):,} training tokens.")
+    record = Run(Path(folder), LanguageTask, config, task.vocabularies)
+    print(f"Text: the help topics of this Python, {len(task.corpus.train):,} training tokens.")
     print(f"Model: one LSTM layer, D = H = {config.hidden_size}, vocabulary {config.vocab_size:,}.")
     print(f"Device {device}, {torch.get_num_threads()} threads.\n")
-    compare(corpus, config, device)
+    compare(task, device)
     print(f"\nTraining for at most {args.seconds:g} seconds:")
-    reason = fit(record, corpus, device, resume=False, max_seconds=args.seconds)
-    report_test(record, corpus, device)
+    reason = fit(record, task, device, max_seconds=args.seconds)
+    report_test(record, task, device)
     print("\nSamples:")
-    show_samples(record, corpus, device)
+    show_samples(record, task, device)
     print("\nGo on with:")
     print(f"  seqkern generate lm {folder} --prompt 'The value of' --skip '{UNK}'")
-    print(f"  seqkern train lm --resume {folder}")
+    print(f"  seqkern train --resume {folder}")
     return 130 if reason == "interrupted" else 0
 
 
-def compare(corpus: Corpus, config: RunConfig, device: torch.device) -> None:
+def compare(task: LanguageTask, device: torch.device) -> None:
     """Print tokens per second of training on seqkern's and on torch's layers, measured in turns."""
-    config = replace(config, monitor="train")
     trainers = {}
     for backend in ("seqkern", "torch"):
-        chosen = replace(config, backend=backend)
-        trainers[backend] = Trainer(build_model(chosen).to(device), corpus.train, chosen)
+        chosen = LanguageTask(replace(task.config, backend=backend), task.corpus)
+        trainers[backend] = Trainer(chosen.build_model(chosen.config).to(device), chosen)
         measure(trainers[backend], device)  # warm-up
     speeds: dict[str, list[float]] = {backend: [] for backend in trainers}
     for _ in range(ROUNDS):
@@ -95,24 +95,25 @@ def measure(trainer: Trainer, device: torch.device) -> float:
         trainer.step()
         _synchronize(device)
         iterations += 1
-    return iterations * trainer.config.batch_size * trainer.config.steps / elapsed
+    return iterations * trainer.task.items / elapsed
 
 
-def show_samples(record: Run, corpus: Corpus, device: torch.device) -> None:
+def show_samples(record: Run, task: LanguageTask, device: torch.device) -> None:
     """Print a continuation of each of PROMPTS."""
-    model = record.load_model(device=device)
-    generator = torch.Generator().manual_seed(record.config.seed)
+    model = cast(Rnnlm, record.load_model(device=device))
+    vocabulary, level = task.corpus.vocabulary, task.corpus.level
+    generator = torch.Generator().manual_seed(task.config.seed)
     for text in PROMPTS:
-        prompt = prompt_tokens(text, record.config.level)
+        prompt = prompt_tokens(text, level)
         ids = generate(
             model,
-            corpus.vocabulary.encode(prompt).tolist(),
+            vocabulary.encode(prompt).tolist(),
             40,
             temperature=0.8,
-            skip=corpus.vocabulary.encode([UNK]).tolist(),
+            skip=vocabulary.encode([UNK]).tolist(),
             generator=generator,
         )
-        sample = detokenize([*prompt, *corpus.vocabulary.decode(ids)], record.config.level)
+        sample = detokenize([*prompt, *vocabulary.decode(ids)], level)
         print(textwrap.indent(sample, "  "))
 
 

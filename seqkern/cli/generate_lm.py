@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import cast
 
 import torch
 
-from seqkern.cli.options import use_machine
-from seqkern.cli.runs import add_run_options, load_run_corpus
-from seqkern.data import Vocabulary, detokenize, tokenize
-from seqkern.data.text import EOS
-from seqkern.training import Run
+from seqkern.cli.evaluate import load_task, open_run
+from seqkern.cli.options import add_run_options, use_machine
+from seqkern.data import Vocabulary, detokenize
+from seqkern.models import Rnnlm
+from seqkern.tasks.language import TOKENS, LanguageConfig, prompt_tokens
 from seqkern.training import generate as sample
 
 
@@ -38,9 +39,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print prompt and continuation."""
     device = use_machine(args)
-    record = Run.open(args.run)
-    vocabulary = record.vocabulary or load_run_corpus(record, args.data).vocabulary
-    level = record.config.level
+    record = open_run(args.run, args.what)
+    config = cast(LanguageConfig, record.config)
+    vocabulary = (record.vocabularies or load_task(record, args.data).vocabularies)[TOKENS]
+    level = config.level or "word"
     prompt = prompt_tokens(args.prompt, level)
     _require("--prompt", prompt, vocabulary)
     _require("--skip", args.skip, vocabulary)
@@ -49,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
         generator.seed()
     else:
         generator.manual_seed(args.seed)
+    model = cast(Rnnlm, record.load_model(args.checkpoint, device))
     ids = sample(
-        record.load_model(args.checkpoint, device),
+        model,
         vocabulary.encode(prompt).tolist(),
         args.length,
         temperature=args.temperature,
@@ -61,14 +64,6 @@ def run(args: argparse.Namespace) -> int:
     shown = prompt if args.prompt else []
     print(detokenize([*shown, *vocabulary.decode(ids)], level))
     return 0
-
-
-def prompt_tokens(text: str, level: str) -> list[str]:
-    """Tokens of a prompt, without a final `<eos>`; an empty prompt is the end of a line."""
-    tokens = tokenize(text, level)
-    if level != "char" and tokens:
-        tokens.pop()
-    return tokens or ["\n" if level == "char" else EOS]
 
 
 def _require(option: str, tokens: list[str], vocabulary: Vocabulary) -> None:

@@ -9,19 +9,17 @@ from typing import Any
 
 import torch
 
-from seqkern.cli.options import add_machine_options, use_machine
-from seqkern.cli.runs import data_path
+from seqkern.cli.options import add_machine_options, data_source, use_machine
 from seqkern.data import Vocabulary, load_corpus
 from seqkern.models import CBOW, SkipGram
 from seqkern.nn import UnigramSampler
 from seqkern.training.progress import JsonLog, WordProgress
-from seqkern.training.run import VOCABULARY
 from seqkern.training.trainer import Listener
 from seqkern.training.word_run import WordRun, is_binary
 from seqkern.training.word_trainer import WordTrainer
 from seqkern.vectors import KeyedVectors
 
-TASK = "cbow"
+TASK, VOCABULARY = "cbow", "vocab.json"
 
 # Name, default ("Deep Learning from Scratch 2", chapter 4), type, help.
 SETTINGS: dict[str, tuple[Any, type, str]] = {
@@ -129,7 +127,7 @@ def _new(args: argparse.Namespace, settings: dict[str, Any]) -> WordRun:
         raise ValueError("--data is missing: a folder, a text file, or pydoc")
     defaults = {name: default for name, (default, _, _) in SETTINGS.items()}
     folder = args.out or f"runs/{TASK}-{time.strftime('%Y%m%d-%H%M%S')}"
-    fixed = {"task": TASK, "data": data_path(args.data), "sg": False}
+    fixed = {"task": TASK, "data": data_source(args.data, ("pydoc",)), "sg": False}
     record = WordRun(Path(folder), {**fixed, **defaults, **settings})
     record.check_new()
     return record
@@ -144,5 +142,5 @@ def _open(args: argparse.Namespace, settings: dict[str, Any]) -> WordRun:
     record = WordRun.open(args.resume, TASK)
     record.settings.update(settings)
     if args.data is not None:
-        record.settings["data"] = data_path(args.data)
+        record.settings["data"] = data_source(args.data, ("pydoc",))
     return record

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import math
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from seqkern.cli.options import add_machine_options, use_machine
+from seqkern.cli.options import add_machine_options, joined_processes, use_machine
 from seqkern.training.interrupt import catch_interrupt
 from seqkern.training.progress import JsonLog, WordProgress
 from seqkern.training.trainer import Listener
@@ -104,7 +101,7 @@ def _switch(text: str) -> bool:
 def run(args: argparse.Namespace) -> int:
     """Train; returns 130 after Ctrl-C."""
     settings = {name: getattr(args, name) for name in SETTINGS if name in args}
-    with _processes(args) as (rank, processes):
+    with joined_processes(args) as (rank, processes):
         device = use_machine(args)
         resumed = args.resume is not None
         record = (_open if resumed else _new)(args, settings, processes)
@@ -249,20 +246,3 @@ def _fit(
             reason = "interrupted"  # the other processes went first
         reports.tell("stop", reason=reason)
     return reason
-
-
-@contextmanager
-def _processes(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
-    """Rank and number of processes: those that torchrun started, joined, or this one alone."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if "RANK" not in os.environ or processes == 1:
-        yield 0, 1
-        return
-    cuda = args.device.startswith("cuda")
-    if args.device == "cuda":
-        args.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield torch.distributed.get_rank(), processes
-    finally:
-        torch.distributed.destroy_process_group()

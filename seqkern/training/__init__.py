@@ -1,27 +1,30 @@
-"""Training, checkpoints, evaluation and generation of language models."""
+"""The training of every task: loop, settings, runs, checkpoints; generation of text."""
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.training.book import load_book_arrays, rnnlm_from_book
-from seqkern.training.config import PRESETS, RunConfig
-from seqkern.training.evaluation import evaluate, perplexity
+from seqkern.training.config import RunConfig, setting
 from seqkern.training.generation import generate
-from seqkern.training.progress import ConsoleProgress, JsonLog
-from seqkern.training.run import Run, build_model
+from seqkern.training.progress import ConsoleProgress, JsonLog, TensorBoard
+from seqkern.training.run import Run
+from seqkern.training.task import Batches, ExampleBatches, Task, evaluating, part_of_batch
 from seqkern.training.trainer import Trainer
 
 __all__ = [
-    "PRESETS",
+    "Batches",
     "ConsoleProgress",
+    "ExampleBatches",
     "JsonLog",
     "Run",
     "RunConfig",
+    "Task",
+    "TensorBoard",
     "Trainer",
-    "build_model",
-    "evaluate",
+    "evaluating",
     "generate",
     "load_book_arrays",
     "load_checkpoint",
-    "perplexity",
+    "part_of_batch",
     "rnnlm_from_book",
     "save_checkpoint",
+    "setting",
 ]

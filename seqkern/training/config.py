@@ -1,61 +1,89 @@
-"""Everything that decides a run, and the presets."""
+"""The settings of a run, declared once: checks, command-line options and the file follow."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
-from seqkern.data import LEVELS
-from seqkern.models import MODELS
-from seqkern.models.rnnlm import BACKENDS
+NONE = "none"  # how a file and the command line write None
+
+C = TypeVar("C", bound="RunConfig")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting besides its name and default.
+
+    Attributes
+    ----------
+    help : str
+        Half a line for the command line.
+    choices : tuple of str, optional
+        The values admitted.
+    at_least, above, below : float, optional
+        Bounds.
+    decided : bool
+        Whether the data decides it (a vocabulary's size), so that it cannot be chosen.
+    resumable : bool
+        Whether it may change when a run is resumed.
+    evaluation : bool
+        Whether it may change when a trained model is evaluated.
+    kind : type
+        bool, int, float or str.
+    optional : bool
+        Whether it may be None.
+    """
+
+    help: str
+    choices: tuple[str, ...] | None = None
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    decided: bool = False
+    resumable: bool = False
+    evaluation: bool = False
+    kind: type = str
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """ValueError if the value is not one of this setting."""
+        if value is None and self.optional:
+            return
+        # An int will do for a float; a bool is no number.
+        kinds = (int, float) if self.kind is float else self.kind
+        if not isinstance(value, kinds) or (isinstance(value, bool) and self.kind is not bool):
+            kind = self.kind.__name__ + (f" or {NONE}" if self.optional else "")
+            raise ValueError(f"{name} must be {kind}, got {value!r}")
+        if self.choices is not None and value not in self.choices:
+            raise ValueError(f"{name} must be one of {', '.join(self.choices)}, got {value!r}")
+        bounds = [
+            ("at least", self.at_least, lambda bound: value >= bound),
+            ("above", self.above, lambda bound: value > bound),
+            ("below", self.below, lambda bound: value < bound),
+        ]
+        if not all(bound is None or holds(bound) for _, bound, holds in bounds):
+            told = " and ".join(f"{words} {b:g}" for words, b, _ in bounds if b is not None)
+            raise ValueError(f"{name} must be {told}, got {value}")
+
+    def parse(self, text: str) -> Any:
+        """The value that the command line writes so."""
+        return None if self.optional and text == NONE else self.kind(text)
+
+
+def setting(default: Any, help: str, **about: Any) -> Any:
+    """A field of a `RunConfig`; `about` are attributes of `Setting`."""
+    return field(default=default, metadata={"setting": Setting(help, **about)})
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of a language-model run; `config.json` of its folder.
+    """Settings that all tasks share; a task adds its own in a subclass.
 
-    Attributes
-    ----------
-    model : str
-        Name in `seqkern.models.MODELS`.
-    embed_size, hidden_size, num_layers, dropout, tied, backend
-        The model's arguments.
-    vocab_size : int
-        Rows of the embedding; 0 until the vocabulary is known.
-    data : str
-        "pydoc", or the absolute path of a folder or file; empty for an imported model.
-    level : str
-        "word", "text" or "char".
-    max_words, max_vocabulary : int or None
-        Limits of the training text and the vocabulary.
-    batch_size, steps : int
-        N and T of a training batch.
-    batching : str
-        "sequential" (the recurrent state is carried) or "random" (it starts from zero).
-    optimizer : str
-        "sgd" or "adam".
-    lr : float
-        Learning rate at the start.
-    lr_decay : float
-        Divides the learning rate after an epoch whose perplexity is not the best so far; 1 keeps
-        it.
-    monitor : str
-        Which perplexity that is: "valid" or "train".
-    clip : float or None
-        Limit of the gradients' global norm.
-    epochs : int
-    eval_batch_size, eval_steps : int
-        Lanes and steps of an evaluation's blocks.
-    seed : int
-    amp : bool
-        Autocast to bfloat16.
-    compile : bool
-        Run the model through torch.compile.
-    checkpoint_seconds : float
-        Most time between two checkpoints.
-    checkpoint_iterations : int or None
-        Most iterations between two checkpoints.
+    A subclass may give another default to a setting of this class plainly, `lr: float = 20.0`.
+    Types are bool, int, float, str, or one of these `| None`.
 
     Raises
     ------
@@ -68,106 +96,73 @@ class RunConfig:
     Traceback (most recent call last):
     ...
     ValueError: lr must be above 0, got 0
+    >>> sorted(settings(RunConfig))[:3]
+    ['backend', 'batch_size', 'checkpoint_iterations']
     """
 
-    model: str = "rnnlm"
-    embed_size: int = 100
-    hidden_size: int = 100
-    num_layers: int = 1
-    dropout: float = 0.0
-    tied: bool = False
-    backend: str = "seqkern"
-    vocab_size: int = 0
-    data: str = ""
-    level: str = "word"
-    max_words: int | None = None
-    max_vocabulary: int | None = None
-    batch_size: int = 20
-    steps: int = 35
-    batching: str = "sequential"
-    optimizer: str = "sgd"
-    lr: float = 20.0
-    lr_decay: float = 4.0
-    monitor: str = "valid"
-    clip: float | None = 0.25
-    epochs: int = 4
-    eval_batch_size: int = 10
-    eval_steps: int = 35
-    seed: int = 0
-    amp: bool = False
-    compile: bool = False
-    checkpoint_seconds: float = 60.0
-    checkpoint_iterations: int | None = None
+    data: str = setting("", "a path, or the name of data that the task makes", decided=True)
+    batch_size: int = setting(20, "examples or lanes of a batch", at_least=1)
+    optimizer: str = setting("adam", "update rule", choices=("sgd", "adam"))
+    lr: float = setting(0.001, "learning rate at the start", above=0)
+    lr_decay: float = setting(
+        1.0, "divides lr after an epoch without a new best (1: never)", at_least=1
+    )
+    eps: float = setting(1e-8, "Adam's eps", at_least=0)
+    weight_decay: float = setting(0.0, "times the weights is added to gradients", at_least=0)
+    clip: float | None = setting(None, "limit of the gradients' global norm", above=0)
+    epochs: int = setting(10, "times the data is gone through", at_least=1, resumable=True)
+    monitor: str = setting("valid", "figures that tell the best epoch", choices=("valid", "train"))
+    seed: int = setting(0, "of all random numbers", at_least=0)
+    dtype: str = setting(
+        "float32", "of the layers' arithmetic (autocast)", choices=("float32", "bfloat16")
+    )
+    compile: bool = setting(False, "use torch.compile")
+    backend: str = setting(
+        "seqkern",
+        "build the model on seqkern's layers, or on those of torch",
+        choices=("seqkern", "torch"),
+    )
+    checkpoint_seconds: float = setting(
+        60.0, "most time between two checkpoints", at_least=0, resumable=True
+    )
+    checkpoint_iterations: int | None = setting(
+        None, "most iterations between two checkpoints", at_least=1, resumable=True
+    )
 
     def __post_init__(self) -> None:
-        choices = {
-            "model": tuple(MODELS),
-            "backend": BACKENDS,
-            "level": LEVELS,
-            "batching": ("sequential", "random"),
-            "optimizer": ("sgd", "adam"),
-            "monitor": ("valid", "train"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        for name in ("embed_size", "hidden_size", "num_layers", "batch_size", "steps", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "clip", "checkpoint_iterations"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
-        if not self.lr_decay >= 1:
-            raise ValueError(f"lr_decay must be at least 1, got {self.lr_decay}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        for name, about in settings(type(self)).items():
+            about.check(name, getattr(self, name))
 
-    def save(self, path: Path) -> None:
-        """Write the settings as a JSON object."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+    def to_mapping(self) -> dict[str, Any]:
+        """The settings as a TOML file holds them."""
+        return {name: NONE if v is None else v for name, v in asdict(self).items()}
 
     @classmethod
-    def load(cls, path: Path) -> RunConfig:
-        """Read what `save` wrote; ValueError if it is anything else."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("expected a JSON object")
-            unknown = values.keys() - {field.name for field in fields(cls)}
-            if unknown:
-                raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
-            return cls(**values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not a run's configuration: {error}") from error
+    def from_mapping(cls: type[C], values: Mapping[str, Any]) -> C:
+        """The settings that a TOML file holds; ValueError where one is unknown or wrong."""
+        return cls(**parse_settings(cls, values))
 
 
-_RNNLM = RunConfig()
+def parse_settings(cls: type[RunConfig], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of `cls` as a TOML file holds them, as arguments; ValueError if one is unknown."""
+    known = settings(cls)
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"unknown settings {', '.join(unknown)}")
+    return {n: None if v == NONE and known[n].optional else v for n, v in values.items()}
 
-PRESETS: dict[str, RunConfig] = {
-    "simple-rnnlm": replace(
-        _RNNLM,
-        model="simple-rnnlm",
-        max_words=1000,
-        batch_size=10,
-        steps=5,
-        lr=0.1,
-        lr_decay=1.0,
-        monitor="train",
-        clip=None,
-        epochs=100,
-    ),
-    "rnnlm": _RNNLM,
-    "better-rnnlm": replace(
-        _RNNLM,
-        model="better-rnnlm",
-        embed_size=650,
-        hidden_size=650,
-        num_layers=2,
-        dropout=0.5,
-        tied=True,
-        epochs=40,
-    ),
-}
-"""Settings after "Deep Learning from Scratch 2", chapters 5 and 6."""
+
+def settings(cls: type[RunConfig]) -> dict[str, Setting]:
+    """What is known of every setting of a class, by name."""
+    about: dict[str, Setting] = {}
+    for base in reversed(cls.__mro__):
+        for f in fields(base) if issubclass(base, RunConfig) else ():
+            about[f.name] = f.metadata.get("setting") or about[f.name]
+    hints = typing.get_type_hints(cls)
+    return {name: _typed(one, hints[name]) for name, one in about.items()}
+
+
+def _typed(about: Setting, hint: Any) -> Setting:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    optional = type(None) in kinds
+    (kind,) = (k for k in kinds if k is not type(None))
+    return replace(about, kind=kind, optional=optional)

@@ -1,4 +1,4 @@
-"""Listeners of a trainer: the log file and the console.
+"""Listeners of a trainer: the log file, TensorBoard, the console.
 
 rich takes a while to import, and is imported when it is needed.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -31,8 +32,51 @@ class JsonLog:
             file.write(line + "\n")
 
 
+class TensorBoard:
+    """Writes every event's figures for TensorBoard.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go.
+
+    Raises
+    ------
+    ValueError
+        If tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                f"tensorboard is not installed (pip install seqkern[tensorboard]): {error}"
+            ) from error
+        self._open, self._folder = SummaryWriter, folder
+        self._writer: SummaryWriter | None = None
+
+    def __call__(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "step":
+            step = (event["epoch"] - 1) * event["iterations"] + event["iteration"]
+            self._write("step", {k: v for k, v in event.items() if isinstance(v, float)}, step)
+        elif kind == "epoch":
+            for split in ("train", "valid"):
+                self._write(split, event.get(split, {}), event["epoch"])
+            self._write("epoch", {"lr": event["lr"]}, event["epoch"])
+        elif kind == "stop" and self._writer is not None:
+            self._writer.close()
+
+    def _write(self, group: str, figures: Mapping[str, float], step: int) -> None:
+        if self._writer is None:  # once there is something to write
+            self._writer = self._open(str(self._folder))
+        for name, value in figures.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+
 class ConsoleProgress:
-    """A line for every epoch; on a terminal, a bar with perplexity and tokens per second, too."""
+    """A line for every epoch; on a terminal, a bar with the task's figures and the speed, too."""
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
@@ -42,17 +86,13 @@ class ConsoleProgress:
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn(
-                "perplexity {task.fields[perplexity]:.2f}  {task.fields[speed]:,.0f} tokens/s"
-            ),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task(
-            "", total=None, visible=False, epoch=0, perplexity=0.0, speed=0.0
-        )
+        self._task = self._bar.add_task("", total=None, visible=False, epoch=0, figures="")
 
     def __enter__(self) -> ConsoleProgress:
         self._bar.start()
@@ -75,14 +115,13 @@ class ConsoleProgress:
                 completed=event["iteration"],
                 total=event["iterations"],
                 epoch=event["epoch"],
-                perplexity=event["perplexity"],
-                speed=event["tokens_per_second"],
+                figures=f"{figures(event['train'])}  {_speed(event)}",
             )
         elif kind == "epoch":
-            valid = f"  valid {event['valid']:8.2f}" if "valid" in event else ""
+            parts = [f"{s}: {figures(event[s])}" for s in ("train", "valid") if s in event]
             self.console.print(
-                f"epoch {event['epoch']:3d}  perplexity: train {event['train']:8.2f}{valid}"
-                f"  lr {event['lr']:g}  {event['tokens_per_second']:,.0f} tokens/s"
+                f"epoch {event['epoch']:3d}  {'  '.join(parts)}  lr {event['lr']:g}  "
+                f"{_speed(event)}"
             )
         elif kind == "resume":
             self.console.print(
@@ -92,6 +131,34 @@ class ConsoleProgress:
             self.console.print("interrupted; checkpoint saved")
         elif kind == "stop" and event["reason"] == "time":
             self.console.print("time is up; checkpoint saved")
+
+
+def figure(value: float) -> str:
+    """Four digits behind the point below 10, two above.
+
+    Examples
+    --------
+    >>> figure(0.98765), figure(136.049)
+    ('0.9877', '136.05')
+    """
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def figures(scores: Mapping[str, float]) -> str:
+    """Scores in a line.
+
+    Examples
+    --------
+    >>> figures({"accuracy": 0.5, "loss": 1.25})
+    'accuracy 0.5000, loss 1.2500'
+    """
+    return ", ".join(f"{name} {figure(value)}" for name, value in scores.items())
+
+
+def _speed(event: Event) -> str:
+    """The event's `UNIT_per_second`."""
+    name, value = next((n, v) for n, v in event.items() if n.endswith("_per_second"))
+    return f"{value:,.0f} {name.removesuffix('_per_second')}/s"
 
 
 class WordProgress:

@@ -1,4 +1,4 @@
-"""Optimiser and random generators as named tensors plus JSON, and back, exactly."""
+"""Recurrent state, optimiser and random generators as tensors plus JSON, and back, exactly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,41 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+State = Tensor | tuple["State", ...]
+"""A recurrent state: a tensor, or tuples of them."""
+
+
+def detach(state: State) -> State:
+    """The state without its history."""
+    return state.detach() if isinstance(state, Tensor) else tuple(detach(s) for s in state)
+
+
+def pack_state(state: State | None, name: str) -> dict[str, Tensor]:
+    """The tensors of a state, by names that begin with `name`.
+
+    Examples
+    --------
+    >>> sorted(pack_state((torch.ones(1), (torch.zeros(1), torch.ones(1))), "state"))
+    ['state.0', 'state.1.0', 'state.1.1']
+    """
+    if state is None or isinstance(state, Tensor):
+        return {} if state is None else {name: state}
+    return {k: t for i, s in enumerate(state) for k, t in pack_state(s, f"{name}.{i}").items()}
+
+
+def unpack_state(
+    tensors: Mapping[str, Tensor], name: str, device: torch.device | str
+) -> State | None:
+    """Restore what `pack_state` gave."""
+    if name in tensors:
+        return tensors[name].to(device)
+    if not any(key.startswith(f"{name}.") for key in tensors):
+        return None
+    parts: list[State] = []
+    while (part := unpack_state(tensors, f"{name}.{len(parts)}", device)) is not None:
+        parts.append(part)
+    return tuple(parts)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

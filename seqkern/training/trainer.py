@@ -1,29 +1,36 @@
-"""The training loop: truncated back-propagation through time, schedule, checkpoints."""
+"""The training loop of every task: update, schedule, checkpoints, processes."""
 
 from __future__ import annotations
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqkern.data import Batches, RandomBatches, SequentialBatches, evaluation_blocks
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
-from seqkern.models import Rnnlm, State
 from seqkern.training.checkpoint import (
     TRAINING,
     load_model_tensors,
     model_tensors,
 )
 from seqkern.training.config import RunConfig
-from seqkern.training.evaluation import evaluate, perplexity
 from seqkern.training.interrupt import catch_interrupt
+from seqkern.training.processes import any_of, average_gradients, gather, mean, rank_and_world
 from seqkern.training.run import Run
-from seqkern.training.state import pack_optimizer, pack_rng, unpack_optimizer, unpack_rng
+from seqkern.training.state import (
+    State,
+    detach,
+    pack_optimizer,
+    pack_rng,
+    pack_state,
+    unpack_optimizer,
+    unpack_rng,
+    unpack_state,
+)
+from seqkern.training.task import Task
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -32,60 +39,56 @@ REPORT_INTERVAL = 20  # iterations between two "step" events
 
 
 class Trainer:
-    """Trains a language model on a text.
+    """Trains a model on a task.
+
+    Where torch.distributed is initialised, each process takes its part of every batch, gradients
+    are averaged, and process 0 writes the checkpoints. The loss is then the mean of the parts'
+    means, as in torch's DistributedDataParallel.
 
     Parameters
     ----------
-    model : Rnnlm
-        On the device to train on.
-    train : Tensor
-        int64, shape (length,).
-    config : RunConfig
-    validation : Tensor, optional
-        int64, shape (length,); needed where `config.monitor` is "valid".
+    model : Module
+        On the device to train on; with the same parameters in all processes.
+    task : Task
     run : Run, optional
         Where checkpoints go; by default none are written.
     listeners : sequence of callables
-        Each is called with every event, a dict: "step" and "epoch" report progress, "stop" the end
-        of `fit`.
+        Each is called with every event, a dict: "step" and "epoch" report progress, "resume" and
+        "stop" the beginning and end of `fit`.
 
     Raises
     ------
     ValueError
-        If a text is too short for one batch.
+        If there is too little data for one batch, or a batch cannot be shared by the processes.
 
     Examples
     --------
-    >>> from seqkern.models import Rnnlm
-    >>> config = RunConfig(batch_size=2, steps=5, epochs=2, monitor="train", lr=1.0)
-    >>> trainer = Trainer(Rnnlm(50), torch.arange(200) % 50, config)
+    >>> from seqkern.data import Corpus, Vocabulary
+    >>> from seqkern.tasks.language import LanguageConfig, LanguageTask
+    >>> text = torch.arange(200) % 50
+    >>> corpus = Corpus(Vocabulary([str(i) for i in range(50)]), "word", text, text, text)
+    >>> config = LanguageConfig(batch_size=2, steps=5, epochs=2, monitor="train", lr=1.0)
+    >>> task = LanguageTask(config, corpus)
+    >>> trainer = Trainer(task.build_model(task.config), task)
     >>> trainer.fit(), trainer.epoch
     ('finished', 2)
     """
 
     def __init__(
         self,
-        model: Rnnlm,
-        train: Tensor,
-        config: RunConfig,
-        *,
-        validation: Tensor | None = None,
+        model: torch.nn.Module,
+        task: Task[Any],
         run: Run | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        if config.monitor == "valid":
-            if validation is None:
-                raise ValueError('validation must be given where config.monitor is "valid"')
-            evaluation_blocks(
-                validation, config.eval_batch_size, config.eval_steps
-            )  # raises if too short
-        self.model = model
-        self.config = config
-        self.validation = validation
-        self.run = run
-        self.listeners = listeners
+        config = task.config
+        if config.monitor == "train" and task.score not in task.training_scores(0.0):
+            raise ValueError(f'monitor must be "valid": training gives no {task.score}')
+        self.model, self.task, self.run, self.listeners = model, task, run, listeners
+        self.config: RunConfig = config
         self.device = next(model.parameters()).device
-        self.batches = make_batches(train.to(self.device), config)
+        self.rank, self.world = rank_and_world()
+        self.batches = task.batches(self.device, self.rank, self.world)
         self.optimizer = make_optimizer(model, config)
         self.epoch = 0  # finished ones
         self.iteration = 0  # within the epoch
@@ -93,7 +96,6 @@ class Trainer:
         self.best: float | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._forward = torch.compile(model) if config.compile else model
-        self._text_checksum = zlib.crc32(train.cpu().contiguous().numpy().data)
 
     @property
     def lr(self) -> float:
@@ -132,51 +134,56 @@ class Trainer:
                 self.step()
                 if self.iteration % REPORT_INTERVAL == 0:
                     self._report()
+                elapsed = time.monotonic() - start
+                flags = (
+                    interrupted(),
+                    max_seconds is not None and elapsed >= max_seconds,
+                    self._checkpoint_due(),
+                )
+                stop, time_is_up, save = any_of(flags, self.device)
                 if self.iteration == len(self.batches):
                     self._end_epoch()
-                elif self._checkpoint_due():
+                elif save or stop or time_is_up:
                     self.save()
-                if interrupted():
-                    reason = "interrupted"
-                elif max_seconds is not None and time.monotonic() - start >= max_seconds:
-                    reason = "time"
-                if reason != "finished":
-                    self.save()
+                if stop or time_is_up:
+                    reason = "interrupted" if stop else "time"
                     break
         self._emit("stop", reason=reason, epoch=self.epoch, iteration=self.iteration)
         return reason
 
     def step(self) -> None:
         """One iteration: the next batch, forward, backward, update."""
-        inputs, targets = self.batches.next()
+        batch = self.batches.next()
         self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-            loss, state = self._forward(inputs, self.state, targets)
+        bfloat16 = self.config.dtype == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            loss, state = self.task.loss(self._forward, batch, self.state)
         loss.backward()
+        average_gradients(self.model)
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
-        self.state = _detach(state) if self.batches.carries_state else None
+        carries = self.batches.carries_state
+        self.state = detach(state) if carries and state is not None else None
         self.loss_sum += loss.detach()
         self.iteration += 1
 
     def _end_epoch(self) -> None:
-        train = self._train_perplexity()
-        tokens_per_second = self._tokens_per_second()
-        scores = {"train": train}
-        if self.validation is not None:
-            scores["valid"] = evaluate(
-                self.model, self.validation, self.config.eval_batch_size, self.config.eval_steps
-            )
-        if not all(math.isfinite(value) for value in scores.values()):
+        scores = {"train": self.task.training_scores(self._mean_loss())}
+        speed, seconds = self._speed(), time.monotonic() - self._epoch_start
+        if self.config.monitor == "valid":
+            scores["valid"] = gather(self.task.evaluate(self.model, "valid"))[0]
+        if not all(math.isfinite(v) for figures in scores.values() for v in figures.values()):
             raise self._diverged()
-        score, lr = scores[self.config.monitor], self.lr
-        improved = self.best is None or score < self.best
+        score, lr = scores[self.config.monitor][self.task.score], self.lr
+        improved = self.best is None or (
+            score > self.best if self.task.higher_is_better else score < self.best
+        )
         if improved:
             self.best = score
-            if self.run is not None:
+            if self.run is not None and self.rank == 0:
                 save_checkpoint(
-                    self.run.checkpoint("best"), model_tensors(self.model), {"perplexity": score}
+                    self.run.checkpoint("best"), model_tensors(self.model), {self.task.score: score}
                 )
         else:
             for group in self.optimizer.param_groups:
@@ -191,28 +198,31 @@ class Trainer:
             **scores,
             lr=lr,
             improved=improved,
-            tokens_per_second=tokens_per_second,
+            seconds=seconds,
+            **speed,
         )
         self._start_window()
 
     def _report(self) -> None:
+        loss = self._mean_loss()
         self._emit(
             "step",
             epoch=self.epoch + 1,
             iteration=self.iteration,
             iterations=len(self.batches),
-            perplexity=self._train_perplexity(),
-            tokens_per_second=self._tokens_per_second(),
+            loss=loss,
+            train=self.task.training_scores(loss),
+            **self._speed(),
         )
 
     def _emit(self, event: str, **values: Any) -> None:
         for listener in self.listeners:
             listener({"event": event, **values})
 
-    def _train_perplexity(self) -> float:
-        """Perplexity over the epoch's iterations so far, checked to be finite."""
-        value = perplexity(self.loss_sum.item() / max(self.iteration, 1))
-        if not math.isfinite(value):
+    def _mean_loss(self) -> float:
+        """Mean loss of the epoch's iterations so far, checked to be finite."""
+        value = mean(self.loss_sum).item() / max(self.iteration, 1)
+        if not all(map(math.isfinite, (value, *self.task.training_scores(value).values()))):
             raise self._diverged()
         return value
 
@@ -223,13 +233,14 @@ class Trainer:
         )
 
     def _start_window(self) -> None:
-        """Begin counting tokens per second; an epoch's validation is left out."""
-        self._window = (time.monotonic(), self.iteration)
+        """Begin to take the time of training; an epoch's evaluation is left out."""
+        self._epoch_start, self._first = time.monotonic(), self.iteration
 
-    def _tokens_per_second(self) -> float:
-        start, iteration = self._window
-        tokens = (self.iteration - iteration) * self.config.batch_size * self.config.steps
-        return tokens / max(time.monotonic() - start, 1e-9)
+    def _speed(self) -> dict[str, float]:
+        """What the task counts, a second."""
+        items = (self.iteration - self._first) * self.task.items
+        seconds = max(time.monotonic() - self._epoch_start, 1e-9)
+        return {f"{self.task.unit}_per_second": items / seconds}
 
     def _checkpoint_due(self) -> bool:
         every = self.config.checkpoint_iterations
@@ -243,31 +254,28 @@ class Trainer:
             return
         if not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._diverged()  # rather than replace a good checkpoint
-        optimizer_tensors, optimizer = pack_optimizer(self.optimizer)
         rng_tensors, rng = pack_rng()
-        state = () if self.state is None else self.state
-        groups = {
-            "optimizer": optimizer_tensors,
-            "rng": rng_tensors,
-            "state": {
-                str(i): t for i, t in enumerate((state,) if isinstance(state, Tensor) else state)
-            },
-            "loss": {"sum": self.loss_sum},
-        }
+        own = pack_state(self.state, "state") | {"loss": self.loss_sum}
+        own |= {f"rng/{name}": tensor for name, tensor in rng_tensors.items()}
+        parts = gather(({name: tensor.cpu() for name, tensor in own.items()}, rng))
+        self._saved_at = time.monotonic()
+        if self.rank != 0:
+            return
+        moments, optimizer = pack_optimizer(self.optimizer)
         tensors = model_tensors(self.model)
-        for group, members in groups.items():
-            tensors |= {f"{TRAINING}{group}/{name}": tensor for name, tensor in members.items()}
+        tensors |= {f"{TRAINING}optimizer/{name}": tensor for name, tensor in moments.items()}
+        for rank, (part, _) in enumerate(parts):
+            tensors |= {f"{TRAINING}{rank}/{name}": tensor for name, tensor in part.items()}
         meta = {
             "epoch": self.epoch,
             "iteration": self.iteration,
             "position": self.batches.position,
             "best": self.best,
-            "text_crc32": self._text_checksum,
+            "data_crc32": self.task.checksum,
             "optimizer": optimizer,
-            "rng": rng,
+            "rng": [rng for _, rng in parts],
         }
         save_checkpoint(self.run.checkpoint("last"), tensors, meta)
-        self._saved_at = time.monotonic()
 
     def resume(self) -> None:
         """Go back to the checkpoint "last" of the run.
@@ -275,15 +283,20 @@ class Trainer:
         Raises
         ------
         FileNotFoundError, ValueError
-            If the checkpoint is missing, corrupt, of another model, or of a training on another
-            text.
+            If the checkpoint is missing, corrupt, of another model, of a training on other data, or
+            by another number of processes.
         """
         if self.run is None:
             raise ValueError("resume needs a trainer with a run")
         path = self.run.checkpoint("last")
         tensors, meta = load_checkpoint(path)
-        if meta["text_crc32"] != self._text_checksum:
-            raise ValueError(f"the training text is not the one that {path} was trained on")
+        if meta["data_crc32"] != self.task.checksum:
+            raise ValueError(f"the training data is not that of which {path} is")
+        if len(meta["rng"]) != self.world:
+            raise ValueError(
+                f"{path} is of a training by {len(meta['rng'])} processes, got {self.world}: "
+                "each has its part of every batch"
+            )
         load_model_tensors(self.model, tensors, path)
 
         def group(name: str) -> dict[str, Tensor]:
@@ -293,27 +306,19 @@ class Trainer:
             }
 
         unpack_optimizer(self.optimizer, group("optimizer"), meta["optimizer"])
-        unpack_rng(group("rng"), meta["rng"])
-        state = tuple(t.to(self.device) for _, t in sorted(group("state").items()))
-        self.state = None if not state else state[0] if len(state) == 1 else (state[0], state[1])
-        self.loss_sum.copy_(group("loss")["sum"])
+        own = group(str(self.rank))
+        unpack_rng(group(f"{self.rank}/rng"), meta["rng"][self.rank])
+        self.state = unpack_state(own, "state", self.device)
+        self.loss_sum.copy_(own["loss"])
         self.epoch, self.iteration, self.best = meta["epoch"], meta["iteration"], meta["best"]
         self.batches.position = meta["position"]
         self._emit("resume", epoch=self.epoch, iteration=self.iteration)
 
 
-def make_batches(train: Tensor, config: RunConfig) -> Batches:
-    """The batches that a configuration names."""
-    if config.batching == "random":
-        return RandomBatches(train, config.batch_size, config.steps, config.seed)
-    return SequentialBatches(train, config.batch_size, config.steps)
-
-
 def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """The optimiser that a configuration names."""
-    cls = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimizer]
-    return cls(model.parameters(), lr=config.lr)
-
-
-def _detach(state: State) -> State:
-    return state.detach() if isinstance(state, Tensor) else (state[0].detach(), state[1].detach())
+    """The optimiser that the settings name."""
+    parameters, lr, decay = model.parameters(), config.lr, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay)
+    # Fused: one pass over the parameters, where torch's default takes nine.
+    return torch.optim.Adam(parameters, lr=lr, eps=config.eps, weight_decay=decay, fused=True)

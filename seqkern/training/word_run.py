@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqkern.training.run import CONFIG, LOG
+from seqkern.training.run import LOG
 from seqkern.vectors import KeyedVectors
+
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)

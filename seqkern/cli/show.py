@@ -1,0 +1,82 @@
+"""`seqkern show RUN`: curves of its training, and what else its task has to show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from seqkern.training import Run
+from seqkern.training.run import LOG
+
+Curves = dict[str, dict[str, list[tuple[int, float]]]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write pictures into the run's folder `plots`, and print samples."""
+    record = Run.open(args.run)
+    curves = read_curves(record.folder / LOG)
+    plots = record.folder / "plots"
+    picture = draw(curves)
+    plots.mkdir(exist_ok=True)
+    picture.savefig(plots / "curves.png", dpi=120)
+    samples = record.task.show(record, plots)
+    if samples:
+        print(samples)
+    for path in sorted(plots.glob("*.png")):
+        print(f"wrote {path}")
+    return 0
+
+
+def read_curves(log: Path) -> Curves:
+    """Figures of every epoch, by figure and split; of an epoch that was trained twice, the last.
+
+    Raises
+    ------
+    ValueError
+        If the log is no JSON lines, or tells of no epoch.
+    """
+    epochs: dict[int, dict[str, Any]] = {}
+    try:
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+            event = json.loads(line)
+            if event["event"] == "epoch":
+                epochs[event["epoch"]] = event
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{log} is not the log of a run: {error!r}") from error
+    if not epochs:
+        raise ValueError(f"{log} tells of no epoch yet")
+    curves: Curves = defaultdict(lambda: defaultdict(list))
+    for epoch, event in sorted(epochs.items()):
+        for split in ("train", "valid"):
+            for name, value in event.get(split, {}).items():
+                curves[name][split].append((epoch, value))
+        curves["learning rate"][""].append((epoch, event["lr"]))
+    return curves
+
+
+def draw(curves: Curves) -> Any:
+    """A matplotlib figure with an axis for each figure; ValueError if there is no matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError(
+            f"matplotlib is not installed (pip install seqkern[plots]): {error}"
+        ) from error
+    picture = Figure(figsize=(6, 2.6 * len(curves)), layout="constrained")
+    axes = picture.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, lines) in zip(axes, curves.items(), strict=True):
+        for split, points in lines.items():
+            axis.plot(*zip(*points, strict=True), marker=".", label=split)
+        axis.set_ylabel(name)
+        if any(lines):
+            axis.legend()
+    axes[-1].set_xlabel("epoch")
+    return picture

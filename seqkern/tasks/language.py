@@ -1,0 +1,283 @@
+"""Language models: the next word or character of a text."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from seqkern.data import (
+    LEVELS,
+    Corpus,
+    RandomBatches,
+    SequentialBatches,
+    Vocabulary,
+    detokenize,
+    evaluation_blocks,
+    load_corpus,
+    tokenize,
+)
+from seqkern.data.text import EOS, UNK
+from seqkern.models import MODELS, Rnnlm
+from seqkern.training.config import RunConfig, setting
+from seqkern.training.generation import generate
+from seqkern.training.run import Run
+from seqkern.training.state import State
+from seqkern.training.task import Batches, Task, evaluating, part_of_batch
+
+TOKENS = "tokens"  # name of the vocabulary
+
+
+@dataclass(frozen=True)
+class LanguageConfig(RunConfig):
+    """Settings of a language model; the defaults are those of the preset rnnlm."""
+
+    optimizer: str = "sgd"
+    lr: float = 20.0
+    lr_decay: float = 4.0
+    clip: float | None = 0.25
+    epochs: int = 4
+    model: str = setting("rnnlm", "which model", choices=tuple(MODELS))
+    embed_size: int = setting(100, "numbers of an embedding, D", at_least=1)
+    hidden_size: int = setting(100, "numbers of a recurrent state, H", at_least=1)
+    num_layers: int = setting(1, "recurrent layers", at_least=1)
+    dropout: float = setting(0.0, "probability of dropping an element", at_least=0, below=1)
+    tied: bool = setting(False, "use the embedding's matrix for the output")
+    vocab_size: int = setting(0, "rows of the embedding, 0 until it is known", decided=True)
+    level: str | None = setting(
+        None, "what a token is (text: punctuation apart; default: by the data)", choices=LEVELS
+    )
+    max_words: int | None = setting(None, "train on the first N tokens only", at_least=1)
+    max_vocabulary: int | None = setting(
+        None, "most frequent tokens to keep, with <unk>", at_least=2
+    )
+    steps: int = setting(35, "steps of truncated back-propagation, T", at_least=1)
+    batching: str = setting(
+        "sequential",
+        "state carried from batch to batch, or reset for random windows",
+        choices=("sequential", "random"),
+    )
+    eval_batch_size: int = setting(10, "lanes of an evaluation", at_least=1, evaluation=True)
+    eval_steps: int = setting(35, "steps of an evaluation's block", at_least=1, evaluation=True)
+
+
+class LanguageTask(Task[LanguageConfig]):
+    """A language model's training on a corpus.
+
+    Parameters
+    ----------
+    config : LanguageConfig
+    corpus : Corpus
+        Decides `level` and `vocab_size` of the settings.
+
+    Raises
+    ------
+    ValueError
+        If the settings have a `vocab_size` that is not the corpus's.
+    """
+
+    family = "lm"
+    Config = LanguageConfig
+    sources = ("pydoc",)
+    score = "perplexity"
+    unit = "tokens"
+
+    def __init__(self, config: LanguageConfig, corpus: Corpus) -> None:
+        size = len(corpus.vocabulary)
+        if config.vocab_size not in (0, size):
+            raise ValueError(
+                f"vocabulary mismatch: {size:,} tokens in that of {config.data or 'the corpus'}, "
+                f"{config.vocab_size:,} in the model's"
+            )
+        self.config = replace(config, level=corpus.level, vocab_size=size)
+        self.corpus = corpus
+        self.vocabularies = {TOKENS: corpus.vocabulary}
+        self.checksum = zlib.crc32(corpus.train.contiguous().numpy().data)
+
+    @classmethod
+    def load(
+        cls, config: LanguageConfig, vocabularies: Mapping[str, Vocabulary] | None = None
+    ) -> LanguageTask:
+        """Read the text that `config.data` names (`seqkern.data.load_corpus`)."""
+        corpus = load_corpus(
+            config.data,
+            config.level,
+            max_words=config.max_words,
+            max_vocabulary=config.max_vocabulary,
+            vocabulary=(vocabularies or {}).get(TOKENS),
+        )
+        return cls(config, corpus)
+
+    @staticmethod
+    def build_model(config: LanguageConfig) -> Rnnlm:
+        """The model of the settings, freshly initialised from torch's global generator."""
+        return MODELS[config.model](
+            config.vocab_size,
+            config.embed_size,
+            config.hidden_size,
+            config.num_layers,
+            config.dropout,
+            config.tied,
+            config.backend,
+        )
+
+    @property
+    def summary(self) -> str:
+        """Model, tokens, vocabulary."""
+        return (
+            f"{self.config.model} on {self.config.data}: {len(self.corpus.train):,} training "
+            f"tokens, vocabulary {self.config.vocab_size:,}"
+        )
+
+    @property
+    def items(self) -> int:
+        """Tokens of a batch."""
+        return self.config.batch_size * self.config.steps
+
+    def batches(self, device: torch.device, rank: int = 0, world: int = 1) -> Batches:
+        """Inputs and targets, (T, N / world) each."""
+        config = self.config
+        if config.monitor == "valid":  # texts too short are told before training
+            for text in (self.corpus.valid, self.corpus.test):
+                evaluation_blocks(text, config.eval_batch_size, config.eval_steps)
+        return _Lanes(config, self.corpus.train.to(device), rank, world)
+
+    def loss(
+        self, model: Callable[..., Any], batch: tuple[Tensor, Tensor], state: State | None
+    ) -> tuple[Tensor, State | None]:
+        """Mean cross-entropy in nats."""
+        inputs, targets = batch
+        return model(inputs, state, targets)
+
+    def training_scores(self, loss: float) -> dict[str, float]:
+        """Perplexity."""
+        return {"perplexity": perplexity(loss)}
+
+    def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
+        """Perplexity, see `evaluate`."""
+        config, text = self.config, self.corpus.split(split)
+        return {"perplexity": evaluate(model, text, config.eval_batch_size, config.eval_steps)}
+
+    @classmethod
+    def show(cls, run: Run, plots: Path) -> str:
+        """A text of 100 tokens."""
+        vocabulary = run.vocabularies.get(TOKENS)
+        if vocabulary is None:  # a model imported without one
+            return ""
+        level = cast(LanguageConfig, run.config).level or "word"
+        start = [t for t in start_of_line(level) if t in vocabulary] or [vocabulary.tokens[0]]
+        ids = generate(
+            cast(Rnnlm, run.load_model()),
+            vocabulary.encode(start).tolist(),
+            100,
+            temperature=0.8,
+            skip=vocabulary.encode([t for t in (UNK,) if t in vocabulary]).tolist(),
+            generator=torch.Generator().manual_seed(run.config.seed),
+        )
+        return detokenize(vocabulary.decode(ids), level)
+
+
+class _Lanes:
+    """One process's lanes of every batch."""
+
+    def __init__(self, config: LanguageConfig, text: Tensor, rank: int, world: int) -> None:
+        sizes = (text, config.batch_size, config.steps)
+        self.whole = (
+            RandomBatches(*sizes, config.seed)
+            if config.batching == "random"
+            else SequentialBatches(*sizes)
+        )
+        self.part = part_of_batch(config.batch_size, rank, world)
+        self.carries_state = self.whole.carries_state
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @property
+    def position(self) -> int:
+        return self.whole.position
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self.whole.position = position
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.whole.next()
+        return inputs[:, self.part], targets[:, self.part]
+
+
+def perplexity(mean_loss: float) -> float:
+    """exp(mean loss in nats), infinite where that overflows.
+
+    Examples
+    --------
+    >>> round(perplexity(math.log(20)), 9)
+    20.0
+    """
+    try:
+        return math.exp(mean_loss)
+    except OverflowError:
+        return math.inf
+
+
+def evaluate(
+    model: torch.nn.Module, tokens: Tensor, batch_size: int = 10, steps: int = 35
+) -> float:
+    """Perplexity by the procedure of "Deep Learning from Scratch 2".
+
+    The text is read in `batch_size` lanes (`seqkern.data.evaluation_blocks`), `steps` tokens a
+    block, the state carried from block to block; the perplexity is exp(mean of the blocks' mean
+    losses).
+
+    Parameters
+    ----------
+    model : Rnnlm
+        Evaluated without dropout; its training mode is restored.
+    tokens : Tensor
+        int64, shape (length,).
+    batch_size, steps : int
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the text is too short for one block.
+
+    Examples
+    --------
+    >>> model = Rnnlm(vocab_size=50)
+    >>> 49 < evaluate(model, torch.randint(50, (1000,))) < 51
+    True
+    """
+    device = next(model.parameters()).device
+    blocks = evaluation_blocks(tokens.to(device), batch_size, steps)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    count, state = 0, None
+    with evaluating(model):
+        for inputs, targets in blocks:
+            loss, state = model(inputs, state, targets)
+            total += loss
+            count += 1
+    return perplexity(total.item() / count)
+
+
+def prompt_tokens(text: str, level: str) -> list[str]:
+    """Tokens of a prompt, without a final `<eos>`; an empty prompt is the end of a line."""
+    tokens = tokenize(text, level)
+    if level != "char" and tokens:
+        tokens.pop()
+    return tokens or start_of_line(level)
+
+
+def start_of_line(level: str) -> list[str]:
+    """What stands before a line: the end of another."""
+    return ["\n" if level == "char" else EOS]
