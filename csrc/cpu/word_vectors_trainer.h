@@ -21,7 +21,8 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 class WordVectorsTrainer {
  public:
-  // For so many words at a time. threads: that train at once.
+  // For so many words at a time. threads: that train at once. CBOW has no copies of rows: it was measured to learn less well
+  // from them.
   WordVectorsTrainer(const WordVectorsParams& p, int64_t words, int threads)
       : p_(p),
         draws_(p.noise == nullptr ? 0 : p.negatives),
@@ -31,8 +32,8 @@ class WordVectorsTrainer {
         outputs_(examples_.capacity() * (draws_ + 1 + p.most_nodes) + kLanes<float>),
         means_(examples_.capacity() * p.stride),
         changes_((p.deterministic ? examples_.capacity() : 1) * p.stride),
-        inputs_(p.input, p.input_rows, p.stride, threads),
-        output_rows_(p.output, p.vocabulary - (p.path != nullptr), p.stride, threads) {}
+        inputs_(p.input, p.input_rows, p.stride, p.cbow ? 1 : threads),
+        output_rows_(p.output, p.vocabulary - (p.path != nullptr), p.stride, p.cbow ? 1 : threads) {}
   WordVectorsTrainer(const WordVectorsParams& p, int threads) : WordVectorsTrainer(p, kBags, threads) {}
 
   // Trains on the places [begin, end), WordVectorsText::kChunk or fewer.
