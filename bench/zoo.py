@@ -71,13 +71,13 @@ def check(job: Job, run: Run) -> None:
 
 def speeds(told: Sequence[Record], name: str) -> dict[str, float]:
     """The median speed of the epochs on each machine."""
-    found: dict[str, list[float]] = defaultdict(list)
+    found, machine = defaultdict(list), ""
     for event in told:
         if event["event"] == "start":
             machine = ", ".join(f"{fact} {value}" for fact, value in event["machine"].items())
         elif event["event"] == "epoch":
             found[machine].append(event[name])
-    return {machine: statistics.median(values) for machine, values in found.items()}
+    return {machine: statistics.median(values) for machine, values in found.items() if machine}
 
 
 def mean_and_range(values: Sequence[float]) -> str:
@@ -187,9 +187,10 @@ def draw(found: Sequence[tuple[Job, Record]], path: Path) -> None:
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
     ours = [(job, r) for job, r in found if job.peer == OURS and r["epoch"] > 0]
     presets = list(dict.fromkeys(job.experiment.preset for job, _ in ours))
-    picture = Figure(figsize=(9, 2.4 * math.ceil(len(presets) / 3)), layout="constrained")
+    rows = math.ceil(len(presets) / 3)
+    picture = Figure(figsize=(9, 2.4 * max(rows, 1)), layout="constrained")
     for place, preset in enumerate(presets, 1):
-        axes = picture.add_subplot(math.ceil(len(presets) / 3), 3, place)
+        axes = picture.add_subplot(rows, 3, place)
         for job, _ in ours:
             if job.experiment.preset == preset:
                 run = Run.open(job.folder)
@@ -215,9 +216,9 @@ def write_table(experiments: Sequence[Experiment], runs: Path, out: Path) -> Non
 
 def chosen(only: Sequence[str] | None) -> list[Experiment]:
     """The experiments of some presets, or all; ValueError where there is none or no preset."""
-    known = {one.preset for one in EXPERIMENTS}
-    if unknown := (set(only or ()) - known) | (known - PRESETS.keys()):
-        raise ValueError(f"no such experiment or preset: {', '.join(sorted(unknown))}")
+    known = [one.preset for one in EXPERIMENTS]
+    if unknown := [p for p in only or known if p not in known or p not in PRESETS]:
+        raise ValueError(f"no experiment, or no preset: {', '.join(unknown)}")
     return [one for one in EXPERIMENTS if not only or one.preset in only]
 
 

@@ -48,6 +48,14 @@ class Experiment:
 # What takes long stands last: a run with a limited time gets there when all else is done.
 EXPERIMENTS = [
     Experiment("simple-rnnlm", "ptb", range(3), torch_epochs=100),
+    Experiment("names-gender", "names_gender_en", range(5), torch_epochs=1, ngrams=["--lower"]),
+    Experiment("names-languages", "names_languages", range(5), torch_epochs=1, ngrams=[]),
+    Experiment("names-transliterated", "names_transliterated", range(3), torch_epochs=1),
+    Experiment("addition", "addition", range(3), torch_epochs=1),
+    Experiment("addition-reversed", "addition", range(3), torch_epochs=1),
+    Experiment("addition-peeky", "addition", range(3), torch_epochs=1),
+    Experiment("addition-reversed-peeky", "addition", range(3), torch_epochs=1),
+    Experiment("dates", "dates", range(3), torch_epochs=1),
     Experiment("rnnlm", "ptb", range(3), torch_epochs=1),
     Experiment("better-rnnlm", "ptb", torch_epochs=1),
 ]
