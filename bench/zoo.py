@@ -105,8 +105,9 @@ def beside(experiment: Experiment, by_peer: dict[str, list[Record]]) -> str:
     parts = []
     if by_peer[TORCH]:
         whole = experiment.torch_epochs == preset_config(experiment.preset).epochs
-        told = result(by_peer[TORCH]) if whole else "for the speed alone"
-        parts.append(f"torch.nn, {experiment.torch_epochs} epochs: {told}")
+        told = result(by_peer[TORCH]) if whole else "for the speed only"
+        epochs = f"{experiment.torch_epochs} epoch{'s' * (experiment.torch_epochs > 1)}"
+        parts.append(f"torch.nn, {epochs}: {told}")
     if by_peer[NGRAMS]:
         parts.append(f"n-grams, logistic regression: {result(by_peer[NGRAMS])}")
     return "; ".join(parts)

@@ -79,7 +79,7 @@ def test_table_of_finished_runs(zoo: Any, tmp_path: Path) -> None:
     assert one < two
     assert result == f"test perplexity {(one + two) / 2:.4f} ({one:.4f} to {two:.4f})"
     assert beside == (
-        "torch.nn, 1 epochs: for the speed alone; n-grams, logistic regression: "
+        "torch.nn, 1 epoch: for the speed only; n-grams, logistic regression: "
         "test accuracy 0.6500 (0.6000 to 0.7000)"
     )
     assert time.endswith(" s")
