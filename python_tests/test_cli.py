@@ -24,6 +24,7 @@ from seqkern.data import load_corpus
 from seqkern.tasks import PRESETS, preset_config, task_class
 from seqkern.tasks.language import LanguageConfig, evaluate
 from seqkern.training import Run, Trainer
+from seqkern.training.progress import figures
 
 pytestmark = pytest.mark.backends("cpu", reason="about the program, not the kernels")
 
@@ -109,8 +110,13 @@ def test_train_leaves_a_run_and_reports(
     }
     record = Run.open(run)
     assert (record.config.data, record.preset) == (str(book), "rnnlm")
-    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [e["epoch"] for e in epochs if e["event"] == "epoch"] == [1, 2, 3]
+    start, *events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2, 3]
+    assert start["event"] == "start"
+    assert start["machine"].keys() == {"cpu", "threads", "isa", "torch", "seqkern", "processes"}
+    assert start["machine"]["threads"] == start["machine"]["processes"] == 1
+    assert [event["event"] for event in events[-2:]] == ["stop", "test"]
+    assert lines[4] == f"test {figures(events[-1]['test'])}"
 
 
 def test_eval_prints_the_figure_last(
@@ -194,7 +200,7 @@ def test_backend_torch_trains_on_torchs_layers(train: Train) -> None:
     model = Run.open(theirs).load_model()
     assert type(model.recurrent) is torch.nn.LSTM
     scores = [
-        json.loads((r / "log.jsonl").read_text().splitlines()[-2])["valid"]["perplexity"]
+        json.loads((r / "log.jsonl").read_text().splitlines()[-1])["test"]["perplexity"]
         for r in (ours, theirs)
     ]
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)

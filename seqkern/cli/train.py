@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqkern import build_info
 from seqkern.cli.options import (
     add_machine_options,
     add_settings,
@@ -22,6 +23,7 @@ from seqkern.cli.options import (
 from seqkern.tasks import PRESETS, preset_config, task_class
 from seqkern.training import ConsoleProgress, JsonLog, Run, Task, TensorBoard, Trainer
 from seqkern.training.config import parse_settings, settings
+from seqkern.training.processes import rank_and_world
 from seqkern.training.progress import figures
 from seqkern.training.run import LOG, read_toml
 from seqkern.training.trainer import Listener
@@ -138,11 +140,22 @@ def fit(
             trainer.resume()
         if rank == 0:
             record.save_config() if resume else record.create()
+        for listener in trainer.listeners:
+            listener({"event": "start", "machine": _machine(device)})
         return trainer.fit(max_seconds)
 
 
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What times of training depend on."""
+    info = build_info()
+    names = ("gpu",) if device.type == "cuda" else ("cpu", "threads", "isa")
+    facts = {name: info[name] for name in (*names, "torch", "seqkern")}
+    return {**facts, "processes": rank_and_world()[1]}
+
+
 def report_test(record: Run, task: Task[Any], device: torch.device) -> dict[str, float]:
-    """Print and return the best weights' figures on the test data."""
+    """Print, log and return the best weights' figures on the test data."""
     scores = task.evaluate(record.load_model(device=device), "test")
+    JsonLog(record.folder / LOG)({"event": "test", "test": scores})
     print(f"test {figures(scores)}")
     return scores
