@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqkern.data.vocabulary import Vocabulary
 
-def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Put sequences side by side, zeros after each one's end.
+
+def pad(sequences: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
+    """Put sequences side by side, zeros or another value after each one's end.
 
     Parameters
     ----------
     sequences : sequence of Tensor
         At least one; each of shape (length, ...), alike but for the length.
+    value : float
 
     Returns
     -------
@@ -39,7 +43,22 @@ def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if not sequences:
         raise ValueError("sequences is empty, expected at least one")
     lengths = torch.tensor([len(sequence) for sequence in sequences])
-    return torch.nn.utils.rnn.pad_sequence(list(sequences)), lengths
+    return torch.nn.utils.rnn.pad_sequence(list(sequences), padding_value=value), lengths
+
+
+def encode_padded(
+    texts: Sequence[Sequence[str]], vocabulary: Vocabulary, value: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Ids of texts' tokens side by side, and the texts' lengths; as of `pad`.
+
+    Examples
+    --------
+    >>> ids, lengths = encode_padded(["abc", "b"], Vocabulary(["a", "b", "c"]), value=-1)
+    >>> ids.T.tolist(), lengths.tolist()
+    ([[0, 1, 2], [1, -1, -1]], [3, 1])
+    """
+    ids = vocabulary.encode(chain.from_iterable(texts))
+    return pad(ids.split([len(text) for text in texts]), value)
 
 
 def split_indices(

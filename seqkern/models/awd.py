@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqkern.models.rnnlm import State, linear_loss, recurrent_class
+from seqkern.models.layers import State, check_sizes, linear_loss, recurrent_layer
+from seqkern.models.pretrained import Pretrained
 from seqkern.nn.options import dropout_mask
 
 
@@ -44,7 +45,7 @@ class LockedDropout(torch.nn.Module):
         return f"p={self.p}"
 
 
-class AwdRnnlm(torch.nn.Module):
+class AwdRnnlm(Pretrained):
     """Language model with dropped weights, locked dropout and activation penalties (AWD-LSTM).
 
     embedding -> recurrent layers -> linear, all but the last layer of H units. Dropout takes whole
@@ -67,8 +68,8 @@ class AwdRnnlm(torch.nn.Module):
         then has D units, else H.
     backend : str
         "seqkern", or "torch" to build the same model on torch.nn's layers.
-    cell : str
-        "lstm", "gru" or "rnn" (tanh).
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
+        "rnn" has tanh.
     embedding_dropout : float
         Of words: all places of a dropped word have a zero embedding.
     input_dropout, hidden_dropout : float
@@ -117,9 +118,7 @@ class AwdRnnlm(torch.nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        layer = recurrent_class(cell, backend)
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        check_sizes(num_layers=num_layers)
         for name, value in (
             ("dropout", dropout),
             ("embedding_dropout", embedding_dropout),
@@ -141,7 +140,8 @@ class AwdRnnlm(torch.nn.Module):
         sizes = [embed_size, *[hidden_size] * (num_layers - 1), last]
         options: dict[str, Any] = {"weight_drop": weight_drop} if backend == "seqkern" else {}
         self.recurrent = torch.nn.ModuleList(
-            layer(fan_in, units, **options) for fan_in, units in pairwise(sizes)
+            recurrent_layer(cell, fan_in, units, backend=backend, **options)
+            for fan_in, units in pairwise(sizes)
         )
         self._units = sizes[1:]
         self.linear = torch.nn.Linear(last, vocab_size)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from seqkern.data import Vocabulary
 from seqkern.data.contexts import seeded_generator
+from seqkern.models.layers import evaluating as evaluating  # for tasks
 from seqkern.training.config import RunConfig
 from seqkern.training.state import State
 
@@ -229,15 +229,3 @@ def part_of_batch(batch_size: int, rank: int, world: int) -> slice:
         )
     size = batch_size // world
     return slice(rank * size, (rank + 1) * size)
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode before returns afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
