@@ -367,7 +367,7 @@ def test_cbow_trains_and_resumes_as_if_never_stopped(
         ("eval word2vec absent --pairs rare.txt", "no such run or file of vectors: absent"),
         ("eval word2vec rare.txt --pairs absent", "no such file: absent"),
         ("eval word2vec rare.txt --pairs rare.txt", "rare.txt, line 1: expected a header"),
-        ("eval word2vec . --pairs rare.txt", "folder . holds no run"),
+        ("eval word2vec . --pairs rare.txt", "folder . holds no run of word vectors"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -405,11 +405,13 @@ def test_mistakes_about_a_run_are_told_in_one_line(
         capsys, ["train", "word2vec", "--resume", str(other)]
     )
     assert "holds no run (no config.toml in it)" in error_line(capsys, ["eval", "lm", str(run)])
-    for file in ("vectors.safetensors", "config.json"):
+    for file, arguments in (
+        ("vectors.safetensors", ["eval", "word2vec", str(run), "--pairs", str(book)]),
+        ("config.json", ["train", "word2vec", "--resume", str(run)]),
+    ):
         path = run / file
         path.write_bytes(path.read_bytes()[:-9])
-        pairs = ["--pairs", str(book)]
-        assert file in error_line(capsys, ["eval", "word2vec", str(run), *pairs])
+        assert file in error_line(capsys, arguments)
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, book: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from seqkern.training.run import LOG
 from seqkern.vectors import KeyedVectors
 
-CONFIG = "config.json"
+CONFIG, VECTORS = "config.json", "vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class WordRun:
     @property
     def vectors(self) -> Path:
         """Path of the word vectors."""
-        return self.folder / "vectors.safetensors"
+        return self.folder / VECTORS
 
     def check_new(self) -> None:
         """FileExistsError if the folder holds a run."""
@@ -104,7 +104,9 @@ def load_vectors(path: str | Path, *, no_header: bool = False) -> KeyedVectors:
     """
     path = Path(path)
     if path.is_dir():
-        return KeyedVectors.load(WordRun.open(path).vectors)
+        if not (path / VECTORS).is_file():
+            raise FileNotFoundError(f"folder {path} holds no run of word vectors (no {VECTORS})")
+        return KeyedVectors.load(path / VECTORS)
     if not path.exists():
         raise FileNotFoundError(f"no such run or file of vectors: {path}")
     if path.suffix == ".safetensors":
