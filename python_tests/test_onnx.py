@@ -48,7 +48,7 @@ def nodes(path: Path) -> Counter[str]:
 def compare(path: Path, model: torch.nn.Module, *args: Any) -> None:
     """Assert that onnxruntime computes a model's outputs, to a few roundings."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    inputs = [arg.numpy() for arg in tree_leaves(args) if arg is not None]
+    inputs = [arg.detach().numpy() for arg in tree_leaves(args) if arg is not None]
     names = [node.name for node in session.get_inputs()]
     found = session.run(None, dict(zip(names, inputs, strict=True)))
     with torch.no_grad():

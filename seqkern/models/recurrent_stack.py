@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
-from seqkern.models.layers import State, check_sizes, recurrent_layer, run_layer
+from seqkern.models.layers import check_sizes, recurrent_layer, run_layer
 
 RecurrentState = tuple[Tensor, ...]
 """(h,), or (h, c) of LSTM layers; both of shape (layers, N, H)."""
@@ -99,11 +101,10 @@ class RecurrentStack(torch.nn.Module):
         for i, layer in enumerate(self.layers):
             if i:
                 x = self.dropout(x)
-            before: State | None = None
-            if state is not None:
-                h, *c = (s[i : i + 1] for s in state)
-                before = (h, *c) if c else h
-            output, after = run_layer(layer, x, before, lengths)
+            before: Any = None if state is None else tuple(s[i : i + 1] for s in state)
+            if before is not None and len(before) == 1:
+                (before,) = before
+            output, after = run_layer(cast(torch.nn.RNNBase, layer), x, before, lengths)
             x = output + x if self.residual and i else output
             parts = (after,) if isinstance(after, Tensor) else after
             # Both directions of a state, (directions, N, units), are one of H units.
