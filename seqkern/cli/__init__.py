@@ -21,7 +21,6 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         {
             **{name: (preset.what, "train") for name, preset in PRESETS.items()},
             "word2vec": ("word vectors, with gensim's options", "train_word2vec"),
-            "cbow": ("word vectors through autograd, as in the book", "train_cbow"),
         },
     ),
     "eval": (

@@ -138,7 +138,10 @@ def fit(
             trainer.resume()
         if rank == 0:
             record.save_config() if resume else record.create()
-        return trainer.fit(max_seconds)
+        reason = trainer.fit(max_seconds)
+    if rank == 0 and (told := task.finish(model, record.folder)):
+        print(told)
+    return reason
 
 
 def report_test(record: Run, task: Task[Any], device: torch.device) -> dict[str, float]:

@@ -142,6 +142,13 @@ class Task(ABC, Generic[C]):
         The model is used in evaluation mode (see `evaluating`), and left in the mode it was in.
         """
 
+    def finish(self, model: torch.nn.Module, folder: Path) -> str:
+        """Write what else a run's folder has, whenever training ends; return a line to print.
+
+        It is called in one process, with the model as trained last.
+        """
+        return ""
+
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
         """Write pictures of a trained model into a folder; return samples to print."""
