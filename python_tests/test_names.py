@@ -13,8 +13,8 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from seqkern.data import NameData, Names, load_names
-from seqkern.data.padded import batch_indices, pad, split_indices
+from seqkern.data import NameData, Names, Vocabulary, load_names
+from seqkern.data.padded import batch_indices, encode_padded, split_indices
 from seqkern.models import NameClassifier, NameGenerator
 from seqkern.models.sampling import draw
 
@@ -184,8 +184,8 @@ def test_bad_sources_and_arguments_are_refused(tmp_path: Path) -> None:
         file.write_text("ann\nbob\n")
         with pytest.raises(ValueError, match=message):
             load_names(file, **arguments)
-    with pytest.raises(ValueError, match="sequences is empty"):
-        pad([])
+    with pytest.raises(ValueError, match="texts is empty, expected at least one"):
+        encode_padded([], Vocabulary(["a"]))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         batch_indices(3, 0, 0, 0)
 
