@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqkern.models.layers import State, check_sizes, linear_loss, recurrent_layer
+from seqkern.models.layers import State, check_sizes, join_states, linear_loss, recurrent_layer
 from seqkern.models.pretrained import Pretrained
 from seqkern.nn.options import dropout_mask
 
@@ -189,12 +189,12 @@ class AwdRnnlm(Pretrained):
             finals.append(final)
         dropped = self.output_dropout(hidden)
         if targets is None:
-            return self.linear(dropped), _join(finals)
+            return self.linear(dropped), join_states(finals, dim=-1)
         loss = linear_loss(self.linear, dropped, targets, self.backend)
         if self.training and (self.alpha or self.beta):
             penalty = activation_penalty(hidden, dropped, self.alpha, self.beta)
             loss = loss + (penalty - penalty.detach())
-        return loss, _join(finals)
+        return loss, join_states(finals, dim=-1)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Embeddings (T, N, D), zero for the words that are dropped."""
@@ -256,11 +256,3 @@ def _parts(state: Tensor, units: list[int]) -> tuple[Tensor, ...]:
         )
     # torch.nn's layers take contiguous states only.
     return tuple(part.contiguous() for part in state.split(units, dim=-1))
-
-
-def _join(states: list[Any]) -> State:
-    """The states of the layers side by side."""
-    if isinstance(states[0], Tensor):
-        return torch.cat(states, dim=-1)
-    h, c = zip(*states, strict=True)
-    return torch.cat(h, dim=-1), torch.cat(c, dim=-1)

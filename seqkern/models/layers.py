@@ -5,7 +5,7 @@ A model whose `backend` is "torch" is the same model on torch.nn's layers and lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,6 +116,14 @@ def last_hidden(layer: torch.nn.RNNBase, state: State) -> Tensor:
     """The top layer's h after the last step, (N, directions * H)."""
     h = state if isinstance(state, Tensor) else state[0]
     return torch.cat(h[-2:].unbind(), -1) if layer.bidirectional else h[-1]
+
+
+def join_states(states: Sequence[State], dim: int) -> State:
+    """States side by side: h, and c where there is one, joined along a dimension."""
+    if isinstance(states[0], Tensor):
+        return torch.cat([state for state in states if isinstance(state, Tensor)], dim)
+    h, c = zip(*states, strict=True)
+    return torch.cat(h, dim), torch.cat(c, dim)
 
 
 def linear_loss(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqkern.data.series import check_series, windows
-from seqkern.models.layers import State, check_sizes, recurrent_layer
+from seqkern.models.layers import State, check_sizes, join_states, recurrent_layer
 from seqkern.models.pretrained import Pretrained
 
 
@@ -259,7 +259,7 @@ class SeriesRegressor(Pretrained):
             states.append(state)
         # From here on, the places of the series are a batch.
         found = [torch.cat(predictions, dim=1)]
-        state = _joined(states)
+        state = join_states(states, dim=1)
         while len(found) < steps:
             prediction, state = self(found[-1], state)
             found.append(prediction)
@@ -353,11 +353,3 @@ def forecast_errors(forecast: Tensor, series: Tensor) -> Tensor:
 def _flat(window: Tensor) -> Tensor:
     """(order, N, D) to (N, order * D)."""
     return window.transpose(0, 1).flatten(1)
-
-
-def _joined(states: list[State]) -> State:
-    """States of one sequence each as the state of a batch."""
-    if isinstance(states[0], Tensor):
-        return torch.cat([state for state in states if isinstance(state, Tensor)], dim=1)
-    h, c = zip(*states, strict=True)
-    return torch.cat(h, dim=1), torch.cat(c, dim=1)
