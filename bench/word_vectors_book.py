@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tables import table
 from timing import environment, machine_of, versions_of
 
 from seqkern.data import load_corpus
+from seqkern.training import Run
 from seqkern.vectors import KeyedVectors
 from seqkern.vectors.count_based import fit_count_vectors
 
@@ -55,7 +56,7 @@ class Trained:
         return cls(
             folder.name,
             KeyedVectors.load(folder / "vectors.safetensors"),
-            json.loads((folder / "config.json").read_text()),
+            asdict(Run.open(folder).config),
             [event for event in events if event["event"] == "epoch"],
         )
 
@@ -104,12 +105,11 @@ def training(runs: Sequence[Trained]) -> list[str]:
     """Losses and times."""
     rows = []
     for run in runs:
-        words = run.epochs[0]["words"]
-        seconds = [words / epoch["words_per_second"] for epoch in run.epochs]
+        seconds = [epoch["seconds"] for epoch in run.epochs]
         rows.append(
             [
                 run.head,
-                *(f"{run.epochs[i]['loss']:.4f}" for i in (0, 4, -1)),
+                *(f"{run.epochs[i]['train']['loss']:.4f}" for i in (0, 4, -1)),
                 f"{min(seconds):.1f}",
                 f"{statistics.median(seconds):.1f}",
                 f"{sum(seconds):.0f}",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reference import AttentionWeight, TimeAttention, WeightSum, mapping, numerical_gradient
-from seqkern.models import TimeAttention as Attention
+from seqkern.models.attention import TimeAttention as Attention
 
 pytestmark = pytest.mark.backends("cpu", reason="touches no kernels")
 

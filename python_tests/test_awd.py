@@ -10,7 +10,8 @@ from torch import Tensor
 
 from helpers import to_array
 from seqkern.data import VariableLengthBatches
-from seqkern.models import AwdRnnlm, LockedDropout, activation_penalty
+from seqkern.models import AwdRnnlm, activation_penalty
+from seqkern.models.awd import LockedDropout
 from seqkern.training.averaging import NTASGD
 from seqkern.training.state import pack_optimizer, unpack_optimizer
 
@@ -275,7 +276,7 @@ def test_bfloat16_autocast_trains(backend: str) -> None:
         ({"weight_drop": 1.5}, "weight_drop must be in .0, 1., got 1.5"),
         ({"dropout": -0.1}, "dropout must be in .0, 1., got -0.1"),
         ({"beta": -1.0}, "beta must be at least 0, got -1.0"),
-        ({"cell": "qrnn"}, "cell must be one of lstm, gru, rnn, got 'qrnn'"),
+        ({"cell": "qrnn"}, "cell must be one of rnn, rnn_relu, lstm, gru, got 'qrnn'"),
         ({"backend": "jax"}, "backend must be one of seqkern, torch, got 'jax'"),
     ],
 )

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import error_line
 from helpers import threads
 from reference import TimeAffine, TimeEmbedding, TimeLSTM, TimeRNN, TimeSoftmaxWithLoss, mapping
 from seqkern.cli import main
 from seqkern.data import Corpus, Vocabulary, load_corpus
 from seqkern.models import MODELS, BetterRnnlm, Rnnlm, load_book_arrays, model_from_book
-from seqkern.models.book import read_book_model, rnnlm_from_book
-from seqkern.tasks import preset_config
-from seqkern.tasks.language import LanguageConfig, LanguageTask
-from seqkern.training import Trainer
+from seqkern.models.book import read_book_model
+from seqkern.tasks import TASKS, preset_config
+from seqkern.tasks.language import LanguageConfig, LanguageTask, evaluate
+from seqkern.training import Run, Trainer
 from seqkern.vectors.book import load_book_vectors
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
@@ -137,7 +138,7 @@ def test_imported_model_computes_the_books_logits(rng: np.random.Generator, laye
         hidden = TimeLSTM(*exact[1 + 3 * layer : 4 + 3 * layer]).forward(hidden)
     expected = TimeAffine(*exact[-2:]).forward(hidden)
 
-    logits, _ = rnnlm_from_book(arrays)(torch.from_numpy(words.T.copy()))
+    logits, _ = model_from_book(arrays)(torch.from_numpy(words.T.copy()))
     np.testing.assert_allclose(logits.detach().transpose(0, 1), expected, rtol=0, atol=1e-5)
 
 
@@ -150,7 +151,10 @@ def test_tied_matrices_make_a_better_rnnlm(rng: np.random.Generator) -> None:
     assert type(model) is BetterRnnlm
     assert model.linear.weight is model.embedding.weight
     words = torch.from_numpy(rng.integers(0, 11, (6, 3)))
-    expected, _ = rnnlm_from_book(arrays)(words)
+    _, sizes, weights = read_book_model(arrays)
+    untied = Rnnlm(**sizes)
+    untied.load_state_dict(weights)
+    expected, _ = untied(words)
     torch.testing.assert_close(model(words)[0], expected, rtol=0, atol=0)
 
 
@@ -210,7 +214,6 @@ def test_seq2seq_models_are_recognised_by_their_shapes(rng: np.random.Generator,
 
 @pytest.mark.parametrize("name", SEQ2SEQ)
 def test_imported_seq2seq_computes_the_books_scores(rng: np.random.Generator, name: str) -> None:
-    pytest.importorskip("seqkern.models.seq2seq", reason="no Seq2seq here")
     arrays = book_seq2seq_arrays(rng, name)
     xs, ts = rng.integers(0, 11, (3, 7)), rng.integers(0, 11, (3, 5))
     expected = BookSeq2seq(name, arrays).forward(xs, ts)
@@ -321,10 +324,10 @@ def test_files_that_hold_anything_else_are_refused(tmp_path: Path, content: byte
 def test_arrays_of_another_model_are_refused(rng: np.random.Generator) -> None:
     arrays = book_arrays(rng)
     with pytest.raises(ValueError, match="expected 6 arrays, or 3 more .* got 5"):
-        rnnlm_from_book(arrays[:-1])
+        model_from_book(arrays[:-1])
     arrays[2] = arrays[2][:, :4]
     with pytest.raises(ValueError, match="do not make an LSTM language model"):
-        rnnlm_from_book(arrays)
+        model_from_book(arrays)
 
 
 @pytest.mark.parametrize("index", [0, 1, 5, 6, 8, 9])
@@ -336,6 +339,79 @@ def test_arrays_of_no_seq2seq_are_refused(rng: np.random.Generator, index: int) 
     arrays[index] = arrays[index].ravel()[:1]
     with pytest.raises(ValueError, match="do not make a Seq2seq"):
         read_book_model(arrays)
+
+
+# Runs of them
+
+
+def pickled(content: object, path: Path) -> str:
+    path.write_bytes(pickle.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_imported_language_model_is_a_run(
+    rng: np.random.Generator, tmp_path: Path, tied: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes = [(4, 4), *[(4, 16), (4, 16), (16,)] * 2, (4, 4), (4,)]
+    arrays = [rng.normal(size=shape).astype(np.float16) for shape in shapes]
+    if tied:
+        arrays[-2] = arrays[0].T
+    run, text = str(tmp_path / "run"), tmp_path / "text.txt"
+    text.write_text("a b\n" * 2000)
+    assert main(["import-book", pickled(arrays, tmp_path / "Rnnlm.pkl"), run]) == 0
+    assert type(Run.open(run).load_model()) is (BetterRnnlm if tied else Rnnlm)
+    assert main(["eval", "lm", run, "--data", str(text)]) == 0
+    found = float(capsys.readouterr().out.splitlines()[-1])
+    expected = evaluate(model_from_book(arrays).eval(), load_corpus(text).test)
+    assert found == pytest.approx(expected, abs=0.006)
+    assert "already holds a run" in error_line(
+        capsys, ["import-book", str(tmp_path / "Rnnlm.pkl"), run]
+    )
+
+
+@pytest.mark.skipif("seq2seq" not in TASKS, reason="no task seq2seq here")
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_imported_seq2seq_is_a_run(
+    rng: np.random.Generator, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = book_seq2seq_arrays(rng, name)
+    run, questions = str(tmp_path / "run"), tmp_path / "questions.txt"
+    lines = (f"{a}+{b} _{b}{a}\n" for a in range(8) for b in range(8))  # of 11 characters
+    questions.write_text("".join(lines))
+    file = pickled(arrays, tmp_path / "model.pkl")
+    assert main(["import-book", file, run, "--reversed"]) == 0
+    record = Run.open(run)
+    assert record.config.reversed  # type: ignore[attr-defined]
+    expected, model = model_from_book(arrays), record.load_model()
+    assert type(model) is type(expected)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=0, atol=0)
+    assert main(["eval", "seq2seq", run, "--data", str(questions)]) == 0
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
+
+
+def test_imported_vectors_are_evaluated(
+    rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {i: f"w{i}" for i in range(6)}
+    content = {"word_vecs": rng.normal(size=(6, 4)).astype(np.float16), "id_to_word": words}
+    file, out, pairs = pickled(content, tmp_path / "c.pkl"), tmp_path / "out", tmp_path / "pairs"
+    pairs.write_text("w1\tw2\t9\nw1\tw3\t1\nw1\tw5\t5\n")
+    assert main(["import-book", file, str(out)]) == 0
+    assert main(["eval", "word2vec", str(out), "--pairs", str(pairs)]) == 0
+    found = capsys.readouterr().out.splitlines()[-1]
+    assert found == f"{load_book_vectors(file).evaluate_word_pairs(pairs).spearman.statistic:.4f}"
+    assert "already holds word vectors" in error_line(capsys, ["import-book", file, str(out)])
+
+
+def test_reversed_sources_are_those_of_a_seq2seq(
+    rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = {"word_vecs": np.ones((1, 2)), "id_to_word": {0: "a"}}
+    for content in (book_arrays(rng), vectors):
+        command = ["import-book", pickled(content, tmp_path / "m.pkl"), str(tmp_path / "run")]
+        assert "--reversed is for a Seq2seq" in error_line(capsys, [*command, "--reversed"])
+    assert not (tmp_path / "run").exists()
 
 
 # Its results

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from command_line import error_line
 from helpers import threads
 from seqkern.cli import main
+from seqkern.tasks.cbow import WordTask
+from seqkern.training import Run
 from seqkern.vectors import KeyedVectors, Word2Vec
 from seqkern.vectors import word2vec as word2vec_module
 
@@ -306,30 +308,47 @@ def test_eval_notes_what_it_passes_over(
 CBOW_SIZES = "--hidden-size 8 --window 2 --batch-size 10 --seed 3 --threads 1"
 
 
-def cbow(book: Path, run: Path, *options: str) -> list[str]:
-    fixed = ["train", "cbow", "--data", str(book), "--out", str(run), *CBOW_SIZES.split()]
+def cbow(book: Path, run: Path, *options: str, preset: str = "cbow") -> list[str]:
+    fixed = ["train", preset, "--data", str(book), "--out", str(run), *CBOW_SIZES.split()]
     return [*fixed, *options]
 
 
-@pytest.mark.parametrize("kind", [[], ["--sg"]])
+@pytest.mark.parametrize("preset", ["cbow", "skip-gram"])
 def test_cbow_trains_and_resumes_as_if_never_stopped(
-    book: Path, tmp_path: Path, kind: list[str], capsys: pytest.CaptureFixture[str]
+    book: Path, tmp_path: Path, preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, whole, export = tmp_path / "run", tmp_path / "whole", tmp_path / "v.txt"
-    assert main(cbow(book, run, *kind, "--epochs", "1")) == 0
+    assert main(cbow(book, run, "--epochs", "1", "--export", str(export), preset=preset)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{'skip-gram' if kind else 'CBOW'} on {book}: ")
-    assert EPOCH_LINE.match(lines[1])
-    resume = ["train", "cbow", "--resume", str(run), "--epochs", "2", "--threads", "1"]
-    assert main([*resume, "--export", str(export)]) == 0
-    assert main(cbow(book, whole, *kind, "--epochs", "2")) == 0
+    assert lines[0].startswith(f"{preset} on {book}: ")
+    assert re.match(r"epoch +1  train: loss \d+\.\d+  lr 0\.001  [\d,]+ words/s$", lines[1])
+    assert lines[2:] == [f"saved in {run} and {export}"]
+    export.unlink()
+    resume = ["train", "--resume", str(run), "--epochs", "2", "--threads", "1"]
+    assert main(resume) == 0
+    assert main(cbow(book, whole, "--epochs", "2", preset=preset)) == 0
     for name in ("last.safetensors", "vectors.safetensors"):
         assert_same(run / name, whole / name)
-    names = {"config.json", "log.jsonl", "vocab.json"}
+    names = {"config.toml", "log.jsonl", "vocabularies.json"}
     assert {p.name for p in run.iterdir() if p.suffix != ".safetensors"} == names
     vectors = KeyedVectors.load(run / "vectors.safetensors")
     assert set(vectors.words) == {*(f"w{i}" for i in range(30)), "<eos>", "<unk>"}
     assert torch.equal(KeyedVectors.load_word2vec_format(export).vectors, vectors.vectors)
+
+
+def test_cbow_run_is_evaluated_as_vectors_and_shown(
+    book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, pairs = tmp_path / "run", tmp_path / "pairs.tsv"
+    pairs.write_text("w1\tw2\t9\nw1\tw9\t1\nw1\tw5\t5\n")
+    assert main(cbow(book, run, "--epochs", "1")) == 0
+    assert main(["eval", "word2vec", str(run), "--pairs", str(pairs)]) == 0
+    assert -1 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
+    assert main(["eval", "cbow", str(run), "--split", "train"]) == 0
+    assert 0 < float(capsys.readouterr().out.splitlines()[-1]) < 10
+    word, near = WordTask.show(Run.open(run), tmp_path).splitlines()[0].split(": ")
+    vectors = KeyedVectors.load(run / "vectors.safetensors")
+    assert near.split(", ") == [one for one, _ in vectors.most_similar(word, topn=5)]
 
 
 # Bad input
@@ -362,12 +381,16 @@ def test_cbow_trains_and_resumes_as_if_never_stopped(
         ("train cbow --data absent", "no such text file or folder: .*absent"),
         ("train cbow --data rare.txt", "the valid text of .*rare.txt is empty"),
         ("train cbow --data long.txt --window 60", "text too short: 100 tokens"),
-        ("train cbow --resume absent --window 2", "--window cannot be given with it"),
+        ("train cbow --resume absent --window 2", "not with it: cbow --window 2"),
+        (
+            "train cbow --data long.txt --window 2 --batch-size 4 --export no/v",
+            "export .*no/v: there",
+        ),
         ("eval word2vec absent", "--pairs or --analogies is missing"),
         ("eval word2vec absent --pairs rare.txt", "no such run or file of vectors: absent"),
         ("eval word2vec rare.txt --pairs absent", "no such file: absent"),
         ("eval word2vec rare.txt --pairs rare.txt", "rare.txt, line 1: expected a header"),
-        ("eval word2vec . --pairs rare.txt", "folder . holds no run"),
+        ("eval word2vec . --pairs rare.txt", "folder . holds no run of word vectors"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -401,15 +424,17 @@ def test_mistakes_about_a_run_are_told_in_one_line(
     assert main(cbow(book, other, "--epochs", "1")) == 0
     assert "already holds a run" in error_line(capsys, command(book, "--out", str(run)))
     assert "already holds a run" in error_line(capsys, cbow(book, run))
-    assert "it is one of train cbow" in error_line(
+    assert "holds no run (no config.json in it)" in error_line(
         capsys, ["train", "word2vec", "--resume", str(other)]
     )
     assert "holds no run (no config.toml in it)" in error_line(capsys, ["eval", "lm", str(run)])
-    for file in ("vectors.safetensors", "config.json"):
+    for file, arguments in (
+        ("vectors.safetensors", ["eval", "word2vec", str(run), "--pairs", str(book)]),
+        ("config.json", ["train", "word2vec", "--resume", str(run)]),
+    ):
         path = run / file
         path.write_bytes(path.read_bytes()[:-9])
-        pairs = ["--pairs", str(book)]
-        assert file in error_line(capsys, ["eval", "word2vec", str(run), *pairs])
+        assert file in error_line(capsys, arguments)
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, book: Path) -> None:

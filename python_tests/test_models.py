@@ -86,7 +86,7 @@ def test_unknown_backend_is_refused() -> None:
 
 
 def test_unknown_cell_is_refused() -> None:
-    with pytest.raises(ValueError, match="cell must be one of lstm, gru, rnn, got 'mgu'"):
+    with pytest.raises(ValueError, match="cell must be one of rnn, rnn_relu, lstm, gru, got 'mgu'"):
         Rnnlm(20, cell="mgu")
 
 

@@ -13,10 +13,10 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from seqkern.data import NameData, Names, load_names
-from seqkern.data.padded import batch_indices, pad, split_indices
+from seqkern.data import NameData, Names, Vocabulary, load_names
+from seqkern.data.padded import batch_indices, encode_padded, split_indices
 from seqkern.models import NameClassifier, NameGenerator
-from seqkern.models._sampling import draw
+from seqkern.models.sampling import draw
 
 CPU = pytest.mark.backends("cpu", reason="touches no kernels, or many times those of a neighbour")
 
@@ -184,8 +184,8 @@ def test_bad_sources_and_arguments_are_refused(tmp_path: Path) -> None:
         file.write_text("ann\nbob\n")
         with pytest.raises(ValueError, match=message):
             load_names(file, **arguments)
-    with pytest.raises(ValueError, match="sequences is empty"):
-        pad([])
+    with pytest.raises(ValueError, match="texts is empty, expected at least one"):
+        encode_padded([], Vocabulary(["a"]))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         batch_indices(3, 0, 0, 0)
 
@@ -275,7 +275,7 @@ def test_models_run_under_autocast(name: str) -> None:
 @CPU
 @pytest.mark.parametrize("model_class", [NameClassifier, NameGenerator])
 def test_unknown_cells_and_backends_are_refused(model_class: type[torch.nn.Module]) -> None:
-    with pytest.raises(ValueError, match="cell must be one of rnn, lstm, gru, got 'ntm'"):
+    with pytest.raises(ValueError, match="cell must be one of rnn, rnn_relu, lstm, gru, got 'ntm'"):
         model_class(9, 3, cell="ntm")
     with pytest.raises(ValueError, match="backend must be one of seqkern, torch, got 'jax'"):
         model_class(9, 3, backend="jax")
@@ -461,7 +461,7 @@ def test_sampling_arguments_out_of_range_are_refused() -> None:
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must be at least 0, got -1.0"),
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
-        ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
+        ({"top_p": 0.0}, r"top_p must be above 0 and at most 1, got 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(**{"n": 2, **arguments})

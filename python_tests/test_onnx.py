@@ -12,7 +12,20 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 import seqkern
-from seqkern.models import MODELS, Rnnlm, export_onnx
+from seqkern.models import (
+    MODELS,
+    AttentionSeq2seq,
+    AwdRnnlm,
+    BiLstmTagger,
+    CharRnn,
+    Memory,
+    NameClassifier,
+    PeekySeq2seq,
+    Pretrained,
+    Rnnlm,
+    Seq2seq,
+    export_onnx,
+)
 from seqkern.nn import GRU, LSTM, RNN
 
 onnx = pytest.importorskip("onnx", reason="seqkern[onnx] is not installed")
@@ -35,7 +48,7 @@ def nodes(path: Path) -> Counter[str]:
 def compare(path: Path, model: torch.nn.Module, *args: Any) -> None:
     """Assert that onnxruntime computes a model's outputs, to a few roundings."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    inputs = [arg.numpy() for arg in tree_leaves(args) if arg is not None]
+    inputs = [arg.detach().numpy() for arg in tree_leaves(args) if arg is not None]
     names = [node.name for node in session.get_inputs()]
     found = session.run(None, dict(zip(names, inputs, strict=True)))
     with torch.no_grad():
@@ -68,6 +81,77 @@ def test_language_models_run_at_any_length_and_batch(name: str, tmp_path: Path) 
         state = tuple(torch.randn(2, batch, 6) for _ in states)
         tokens = torch.randint(11, (steps, batch))
         compare(path, model, tokens, state if len(state) > 1 else state[0])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        AwdRnnlm(11, 4, 6, num_layers=2, cell="gru"),
+        CharRnn(11, 6, cell="lstm"),
+        CharRnn(11, 6, cell="rnn_relu", backend="torch"),
+    ],
+    ids=["awd", "char", "char-torch"],
+)
+def test_other_language_models_do_too(model: Pretrained, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(model, path)
+    model.eval()
+    for steps, batch in ((1, 1), (4, 5)):
+        tokens = torch.randint(11, (steps, batch))
+        compare(path, model, tokens, model(tokens)[1])
+
+
+# Models of unequal sequences
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        NameClassifier(11, 3, embed_size=None, hidden_size=6, bidirectional=True),
+        BiLstmTagger(11, 3, 4, 6, num_layers=2, cell="gru", backend="torch"),
+    ],
+    ids=["names", "tagger"],
+)
+def test_models_take_lengths(model: Pretrained, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    args = torch.randint(11, (4, 3)), torch.tensor([4, 2, 1])
+    export_onnx(model, path, args, dynamic_shapes=({0: "T", 1: "N"}, {0: "N"}))
+    model.eval()
+    for lengths in ([6, 2, 1, 5], [3]):
+        tokens = torch.randint(11, (max(lengths), len(lengths)))
+        compare(path, model, tokens, torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PeekySeq2seq(11, 4, 6, bidirectional=True),
+        AttentionSeq2seq(11, 4, 6, num_layers=2, cell="gru", residual=True),
+    ],
+    ids=["peeky", "attention"],
+)
+def test_encoders_and_decoders_have_files_of_their_own(model: Seq2seq, tmp_path: Path) -> None:
+    model.eval()
+
+    def arguments(steps: int, lengths: list[int]) -> tuple[Any, Any]:
+        """What the encoder takes, and what the decoder takes when it has begun."""
+        source = torch.randint(11, (max(lengths), len(lengths))), torch.tensor(lengths)
+        tokens = torch.randint(11, (steps, len(lengths)))
+        memory = model.encode(*source)
+        return source, (tokens, memory, model.decode(tokens, memory)[1])
+
+    source, target = arguments(3, [5, 4])
+    sizes: Any = {0: "S", 1: "N"}
+    memory = Memory(sizes, {1: "N"}, sizes)
+    state = tuple({1: "N"} for _ in target[2])
+    encoder, decoder = tmp_path / "encoder.onnx", tmp_path / "decoder.onnx"
+    export_onnx(model.encoder, encoder, source, dynamic_shapes=(sizes, {0: "N"}))
+    shapes = ({0: "T", 1: "N"}, memory, state)
+    export_onnx(model.decoder, decoder, target, dynamic_shapes=shapes)
+    for steps, lengths in ((1, [3]), (4, [2, 7, 1])):
+        source, target = arguments(steps, lengths)
+        compare(encoder, model.encoder, *source)
+        compare(decoder, model.decoder, *target)
 
 
 # Layers

@@ -23,12 +23,12 @@ from seqkern.models import (
     AttentionSeq2seq,
     EncoderDecoder,
     PeekySeq2seq,
-    RecurrentStack,
     Seq2seq,
     TransformerSeq2seq,
     beam_search,
     greedy_search,
 )
+from seqkern.models.recurrent_stack import RecurrentStack
 
 pytestmark = not_on_host
 
@@ -215,7 +215,7 @@ def test_dropout_is_for_training_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "elman"}, "cell must be one of lstm, gru, rnn, got 'elman'"),
+        ({"cell": "elman"}, "cell must be one of rnn, rnn_relu, lstm, gru, got 'elman'"),
         ({"backend": "jax"}, "backend must be one of seqkern, torch, got 'jax'"),
         ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
         (

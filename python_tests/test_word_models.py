@@ -1,10 +1,7 @@
 """CBOW and skip-gram of the zoo: losses and gradients of the reference layers; the loop."""
 
-import math
-import signal
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,10 +10,13 @@ from torch import Tensor
 
 import reference
 from helpers import threads
-from seqkern.data.contexts import ContextBatches, seeded_generator
+from seqkern.data import Corpus, Vocabulary
+from seqkern.data.contexts import seeded_generator
 from seqkern.models import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
+from seqkern.models.cbow import WORD_MODELS
 from seqkern.nn import UnigramSampler
-from seqkern.training.word_trainer import REPORT_INTERVAL, WordTrainer
+from seqkern.tasks.cbow import ContextBatches, WordConfig, WordTask
+from seqkern.training import Trainer
 
 V, D, B, C, K = 11, 6, 4, 3, 2
 
@@ -121,71 +121,83 @@ def test_neither_negatives_nor_sampler_is_refused(cls: Any) -> None:
 # Batches
 
 
+def make_batches(tokens: Tensor, *part: int, **options: Any) -> ContextBatches:
+    config = WordConfig(**{"window": 2, "batch_size": 8, "negative": K, "seed": 4, **options})
+    return ContextBatches(tokens, config, sampler(), *part)
+
+
 def test_batches_have_every_word_with_a_whole_context_once() -> None:
     tokens = torch.randint(V, (50,))
-    batches = ContextBatches(tokens, window=3, batch_size=11)
+    batches = make_batches(tokens, window=3, batch_size=11)
     assert len(batches) == 4
     orders = []
-    for epoch in range(2):
-        assert batches.epoch == epoch
+    for _ in range(2):
         found = [batches.next() for _ in range(len(batches))]
-        rows = torch.cat([torch.cat([c[:, :3], t[:, None], c[:, 3:]], 1) for c, t in found])
+        rows = torch.cat([torch.cat([c[:, :3], t[:, None], c[:, 3:]], 1) for c, t, _ in found])
         windows = tokens.unfold(0, 7, 1)
         assert sorted(rows.tolist()) == sorted(windows.tolist())
         orders.append(rows)
     assert not torch.equal(*orders)
-    again = ContextBatches(tokens, window=3, batch_size=11)
-    again.epoch, again.iteration = 1, 2
-    torch.testing.assert_close(again.next()[1], orders[1][22:33, 3])
+    again = make_batches(tokens, window=3, batch_size=11)
+    again.position = 6
+    found[2] = again.next()
+    torch.testing.assert_close(found[2][1], orders[1][22:33, 3])
 
 
-@pytest.mark.parametrize(
-    ("tokens", "options", "message"),
-    [
-        (torch.zeros(20), {}, "tokens must be int64 of shape"),
-        (torch.zeros(13).long(), {}, "text too short: 13 tokens, .* batch_size 10 and window 2"),
-        (torch.zeros(20).long(), {"window": 0}, "window must be at least 1, got 0"),
-        (torch.zeros(20).long(), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_bad_batches_are_refused(tokens: Tensor, options: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ContextBatches(tokens, **{"window": 2, "batch_size": 10, **options})
+@pytest.mark.parametrize("model", ["cbow", "skip-gram"])
+def test_processes_share_a_batch_and_draw_for_themselves(model: str) -> None:
+    tokens = torch.randint(V, (50,))
+    whole = make_batches(tokens, model=model).next()
+    parts = [make_batches(tokens, rank, 2, model=model).next() for rank in range(2)]
+    for i in range(2):
+        assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
+    positives = whole[1] if model == "cbow" else whole[0]
+    assert whole[2].shape == (*positives.shape, K)
+    assert not (whole[2] == positives[..., None]).any()
+    assert not torch.equal(parts[0][2], parts[1][2])
+
+
+def test_text_too_short_for_a_batch_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="text too short: 13 tokens, .* batch_size 10 and window 2"
+    ):
+        make_batches(torch.zeros(13).long(), batch_size=10)
 
 
 # The loop
 
 
-def make(text: Tensor, **options: Any) -> WordTrainer:
-    torch.manual_seed(5)
-    model = CBOW(V, D, sampler(), K)
-    return WordTrainer(model, text, **{"window": 2, "batch_size": 8, "epochs": 3, **options})
+def make(text: Tensor, **options: Any) -> WordTask:
+    config = {"window": 2, "batch_size": 8, "epochs": 3, "negative": K, "hidden_size": D}
+    words = Vocabulary([str(i) for i in range(V)])
+    corpus = Corpus(words, "word", text, text[:100], text[:100])
+    return WordTask(WordConfig(**{**config, "lr": 0.01, "seed": 4, **options}), corpus)
 
 
 @pytest.fixture
 def text() -> Tensor:
     """A noisy walk: something to learn."""
-    return torch.randint(1, 4, (20 + 8 * 2 * REPORT_INTERVAL,)).cumsum(0) % V
+    return torch.randint(1, 4, (1000,)).cumsum(0) % V
 
 
 def test_training_is_the_books_loop() -> None:
     """In float64, all epochs' losses are those of the NumPy layer under Adam."""
-    text = torch.randint(V, (100,))
-    torch.manual_seed(5)
-    model = CBOW(V, D, sampler(), K).double()
+    text = torch.cat([torch.arange(V), torch.randint(V, (100,))])
+    task = make(text)
+    model = cast(CBOW, task.build_model(task.config).double())
     params = [p.detach().numpy().copy() for p in model.parameters()]
     events: list[dict[str, Any]] = []
-    options: dict[str, Any] = {"window": 2, "batch_size": 8, "epochs": 3, "lr": 0.01, "seed": 4}
-    WordTrainer(model, text, listeners=[events.append], **options).fit()
+    Trainer(model, task, listeners=[events.append]).fit()
 
     layer = reference.CBOW(*params)
     moments = [(np.zeros_like(p), np.zeros_like(p)) for p in layer.params]
-    batches = ContextBatches(text, 2, 8, seed=4)
+    batches = make_batches(text)
     losses, step = [], 0
     for epoch in range(3):
         for i in range(len(batches)):
-            contexts, target = batches.next()
-            drawn = sampler().negatives(target, K, seeded_generator(4, epoch, i))
+            contexts, target, _ = batches.next()
+            counted = UnigramSampler(text.bincount())
+            drawn = counted.negatives(target, K, seeded_generator(4, epoch, i))
             losses.append(layer.forward(contexts.numpy(), target.numpy(), drawn.numpy()))
             layer.backward()
             step += 1
@@ -193,84 +205,26 @@ def test_training_is_the_books_loop() -> None:
                 m += 0.1 * (g - m)
                 v += 0.001 * (g * g - v)
                 p -= 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-7)
-    found = [event["loss"] for event in events if event["event"] == "epoch"]
+    found = [event["train"]["loss"] for event in events if event["event"] == "epoch"]
     np.testing.assert_allclose(found, np.reshape(losses, (3, -1)).mean(1), rtol=1e-9)
     np.testing.assert_allclose(model.vectors, layer.params[0], rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("cls", [CBOW, SkipGram])
-def test_loss_falls(text: Tensor, cls: Any) -> None:
+@pytest.mark.parametrize("name", WORD_MODELS)
+def test_loss_falls_and_is_that_of_the_split(text: Tensor, name: str) -> None:
+    task = make(text, model=name, epochs=2, monitor="valid")
     events: list[dict[str, Any]] = []
-    model = cls(V, D, sampler(), K)
-    options: dict[str, Any] = {"window": 2, "batch_size": 8, "epochs": 2, "lr": 0.01}
-    WordTrainer(model, text, listeners=[events.append], **options).fit()
-    losses = [event["loss"] for event in events if event["event"] == "epoch"]
+    model = task.build_model(task.config)
+    before = task.evaluate(model, "test")["loss"]
+    Trainer(model, task, listeners=[events.append]).fit()
+    losses = [event["train"]["loss"] for event in events if event["event"] == "epoch"]
     assert losses[1] < losses[0]
-    words = [event["words"] for event in events if event["event"] != "stop"]
-    assert words == sorted(words)
-    assert words[-1] == 2 * 8 * ((len(text) - 4) // 8)
+    assert model.training
+    assert task.evaluate(model, "test")["loss"] < before
 
 
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize("how", ["interrupted", "killed"])
-def test_resumed_training_is_bitwise_the_uninterrupted_one(
-    text: Tensor, tmp_path: Path, how: str
-) -> None:
-    whole = make(text)
-    assert whole.fit() == "finished"
-
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "step" and event["epoch"] == 2:
-            if how == "killed":
-                raise Killed
-            signal.raise_signal(signal.SIGINT)
-
-    path = tmp_path / "last.safetensors"
-    first = make(text, checkpoint=path, checkpoint_seconds=0, listeners=[stop])
-    if how == "killed":
-        with pytest.raises(Killed):
-            first.fit()
-    else:
-        assert first.fit() == "interrupted"
-    resumed = make(text, checkpoint=path)
-    torch.nn.init.zeros_(resumed.model.embedding.weight)
-    resumed.resume()
-    at = REPORT_INTERVAL - (how == "killed")
-    assert (resumed.epoch, resumed.batches.iteration) == (1, at)
-    assert resumed.fit() == "finished"
-    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def test_checkpoint_of_another_text_is_refused(text: Tensor, tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    make(text, checkpoint=path).save()
-    with pytest.raises(ValueError, match="the text is not the one that"):
-        make(text.flip(0), checkpoint=path).resume()
-
-
-def test_diverged_training_stops_and_replaces_no_checkpoint(text: Tensor, tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    trainer = make(text, checkpoint=path)
-    trainer.save()
-    before = path.read_bytes()
-    torch.nn.init.constant_(trainer.model.output.weight, math.nan)
-    with pytest.raises(FloatingPointError, match="training diverged in epoch 1 at lr 0.001"):
-        trainer.fit()
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"lr": 0}, "lr must be above 0, got 0"),
-        ({"eps": -1}, "eps must be at least 0, got -1"),
-    ],
-)
-def test_bad_settings_are_refused(text: Tensor, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(text, **options)
+def test_settings_of_another_vocabulary_or_backend_are_refused(text: Tensor) -> None:
+    with pytest.raises(ValueError, match="vocabulary mismatch: 11 words .*, 12 in the model's"):
+        make(text, vocab_size=12)
+    with pytest.raises(ValueError, match="backend must be seqkern for word vectors, got 'torch'"):
+        make(text, backend="torch")

@@ -21,7 +21,6 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         {
             **{name: (preset.what, "train") for name, preset in PRESETS.items()},
             "word2vec": ("word vectors, with gensim's options", "train_word2vec"),
-            "cbow": ("word vectors through autograd, as in the book", "train_cbow"),
         },
     ),
     "eval": (
@@ -33,7 +32,7 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
     ),
     "generate": ("generate text", {"lm": ("a language model", "generate_lm")}),
     "show": ("curves, pictures and samples of a run", "show"),
-    "import-book": ('import an Rnnlm.pkl of "Deep Learning from Scratch 2"', "book"),
+    "import-book": ('import a pickle of "Deep Learning from Scratch 2"', "book"),
 }
 """What each command is for, and the module it is in, or what it works on with theirs."""
 

@@ -142,7 +142,10 @@ def fit(
             record.save_config() if resume else record.create()
         for listener in trainer.listeners:
             listener({"event": "start", "machine": _machine(device)})
-        return trainer.fit(max_seconds)
+        reason = trainer.fit(max_seconds)
+    if rank == 0 and (told := task.finish(model, record.folder)):
+        print(told)
+    return reason
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -15,10 +15,8 @@ from seqkern.cli.options import add_machine_options, joined_processes, use_machi
 from seqkern.training.interrupt import catch_interrupt
 from seqkern.training.progress import JsonLog, WordProgress
 from seqkern.training.trainer import Listener
-from seqkern.training.word_run import WordRun, is_binary
+from seqkern.training.word_run import TASK, WordRun, is_binary
 from seqkern.vectors.word2vec import TrainingReport, Word2Vec
-
-TASK = "word2vec"
 
 # Arguments of Word2Vec, which has their types and defaults.
 SETTINGS = {
@@ -142,7 +140,7 @@ def _open(args: argparse.Namespace, settings: dict[str, Any], processes: int) ->
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ValueError(f"--resume keeps the run's own settings; {names} cannot be given with it")
-    record = WordRun.open(args.resume, TASK)
+    record = WordRun.open(args.resume)
     if record.settings["processes"] != processes:
         raise ValueError(
             f"run {record.folder} is one of {record.settings['processes']} processes, got "

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqkern.data.padded import batch_indices, pad, split_indices
+from seqkern.data.padded import batch_indices, encode_padded, split_indices
 from seqkern.data.text import UNK
 from seqkern.data.vocabulary import Vocabulary
 
@@ -220,6 +220,6 @@ def _keep(examples: Sequence[tuple[str, int]], vocabulary: Vocabulary) -> list[_
 
 
 def _encode(examples: Sequence[_Example], vocabulary: Vocabulary) -> Names:
-    tokens, lengths = pad([vocabulary.encode(characters) for _, characters, _ in examples])
+    tokens, lengths = encode_padded([characters for _, characters, _ in examples], vocabulary)
     labels = torch.tensor([label for _, _, label in examples])
     return Names(tuple(text for text, _, _ in examples), tokens, lengths, labels)

@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqkern.data.vocabulary import Vocabulary
 
-def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Put sequences side by side, zeros after each one's end.
+
+def encode_padded(
+    texts: Sequence[Sequence[str]], vocabulary: Vocabulary, value: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Ids of texts' tokens, the texts side by side.
 
     Parameters
     ----------
-    sequences : sequence of Tensor
-        At least one; each of shape (length, ...), alike but for the length.
+    texts : sequence of sequence of str
+        At least one; the tokens of each.
+    vocabulary : Vocabulary
+    value : int
+        What stands after a text's end.
 
     Returns
     -------
-    padded : Tensor
-        Shape (T, N, ...), T being the greatest length.
+    ids : Tensor
+        int64, shape (T, N), T being the greatest length.
     lengths : Tensor
         int64, shape (N,).
 
     Raises
     ------
     ValueError
-        If there is no sequence.
+        If there is no text, or a token is unknown and the vocabulary has no `<unk>`.
 
     Examples
     --------
-    >>> padded, lengths = pad([torch.tensor([1, 2, 3]), torch.tensor([4])])
-    >>> padded.T.tolist(), lengths.tolist()
-    ([[1, 2, 3], [4, 0, 0]], [3, 1])
+    >>> ids, lengths = encode_padded(["abc", "b"], Vocabulary(["a", "b", "c"]), value=-1)
+    >>> ids.T.tolist(), lengths.tolist()
+    ([[0, 1, 2], [1, -1, -1]], [3, 1])
     """
-    if not sequences:
-        raise ValueError("sequences is empty, expected at least one")
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    return torch.nn.utils.rnn.pad_sequence(list(sequences)), lengths
+    if not texts:
+        raise ValueError("texts is empty, expected at least one")
+    lengths = torch.tensor([len(text) for text in texts])
+    there = torch.arange(int(lengths.max())) < lengths[:, None]
+    padded = torch.full(there.shape, value)
+    padded[there] = vocabulary.encode(chain.from_iterable(texts))
+    return padded.T.contiguous(), lengths
 
 
 def split_indices(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqkern.data.padded import encode_padded
 from seqkern.data.text import EOS
 from seqkern.data.vocabulary import Vocabulary
 
@@ -340,8 +341,8 @@ class SequencePairs:
         target_vocabulary: Vocabulary,
         end: int | None,
     ) -> SequencePairs:
-        source, lengths = _padded(sources, source_vocabulary)
-        target, _ = _padded(targets, target_vocabulary)
+        source, lengths = encode_padded(sources, source_vocabulary, PADDING)
+        target, _ = encode_padded(targets, target_vocabulary, PADDING)
         if not lengths.all():
             raise ValueError(
                 f"source {int(lengths.argmin())} is empty, expected at least one token"
@@ -415,13 +416,3 @@ class SequencePairs:
         sizes = [len(self) - tested - validated, validated, tested]
         parts = zip(("train", "valid", "test"), shuffled.split(sizes), strict=True)
         return {name: self.select(indices) for name, indices in parts}
-
-
-def _padded(texts: Sequence[Sequence[str]], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Ids (longest, P), -1 past the ends, and lengths (P,)."""
-    lengths = torch.tensor([len(text) for text in texts])
-    ids = vocabulary.encode(chain.from_iterable(texts))
-    there = torch.arange(int(lengths.max())) < lengths[:, None]
-    padded = torch.full(there.shape, PADDING)
-    padded[there] = ids
-    return padded.T.contiguous(), lengths

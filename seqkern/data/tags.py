@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqkern.data.corpus import PYDOC_MAX_VOCABULARY, SPLITS, _read_text, _split_file
-from seqkern.data.padded import batch_indices, pad, split_indices
+from seqkern.data.padded import batch_indices, encode_padded, split_indices
 from seqkern.data.pydoc import pydoc_splits
 from seqkern.data.text import split_paragraphs
 from seqkern.data.vocabulary import Vocabulary
@@ -207,8 +207,9 @@ def _columns(text: str) -> list[Sentence]:
 
 
 def _encode(sentences: Sequence[Sentence], vocabulary: Vocabulary, tags: Vocabulary) -> Tagged:
-    tokens, lengths = pad([vocabulary.encode(token for token, _ in s) for s in sentences])
-    return Tagged(tokens, lengths, pad([tags.encode(tag for _, tag in s) for s in sentences])[0])
+    tokens, lengths = encode_padded([[token for token, _ in s] for s in sentences], vocabulary)
+    numbers, _ = encode_padded([[tag for _, tag in s] for s in sentences], tags)
+    return Tagged(tokens, lengths, numbers)
 
 
 def baselines(data: TagData) -> dict[str, float]:

@@ -1,17 +1,15 @@
 """The model zoo: plain torch modules on `seqkern.nn`."""
 
-from seqkern.models.attention import TimeAttention
-from seqkern.models.awd import AwdRnnlm, LockedDropout, activation_penalty
+from seqkern.models.awd import AwdRnnlm, activation_penalty
 from seqkern.models.book import load_book_arrays, model_from_book
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
-from seqkern.models.layers import CELLS, recurrent_layer
+from seqkern.models.layers import CELLS, State, recurrent_layer
 from seqkern.models.names import NameClassifier, NameGenerator
 from seqkern.models.ngram import NgramModel
 from seqkern.models.onnx import export_onnx
 from seqkern.models.pretrained import Pretrained, from_pretrained
-from seqkern.models.recurrent_stack import RecurrentStack
-from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm, State
+from seqkern.models.rnnlm import MODELS, BetterRnnlm, Rnnlm, SimpleRnnlm
 from seqkern.models.search import SearchResult, beam_search, greedy_search
 from seqkern.models.seq2seq import (
     AttentionDecoder,
@@ -47,7 +45,6 @@ __all__ = [
     "Decoder",
     "Encoder",
     "EncoderDecoder",
-    "LockedDropout",
     "Memory",
     "NameClassifier",
     "NameGenerator",
@@ -55,7 +52,6 @@ __all__ = [
     "PeekyDecoder",
     "PeekySeq2seq",
     "Pretrained",
-    "RecurrentStack",
     "Rnnlm",
     "SearchResult",
     "Seq2seq",
@@ -65,7 +61,6 @@ __all__ = [
     "SimpleSkipGram",
     "SkipGram",
     "State",
-    "TimeAttention",
     "TransformerSeq2seq",
     "VectorAutoregression",
     "WindowMLP",

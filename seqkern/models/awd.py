@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqkern.models.rnnlm import State, linear_loss, recurrent_class
+from seqkern.models.layers import State, check_sizes, join_states, linear_loss, recurrent_layer
+from seqkern.models.pretrained import Pretrained
 from seqkern.nn.options import dropout_mask
 
 
@@ -44,7 +45,7 @@ class LockedDropout(torch.nn.Module):
         return f"p={self.p}"
 
 
-class AwdRnnlm(torch.nn.Module):
+class AwdRnnlm(Pretrained):
     """Language model with dropped weights, locked dropout and activation penalties (AWD-LSTM).
 
     embedding -> recurrent layers -> linear, all but the last layer of H units. Dropout takes whole
@@ -67,8 +68,8 @@ class AwdRnnlm(torch.nn.Module):
         then has D units, else H.
     backend : str
         "seqkern", or "torch" to build the same model on torch.nn's layers.
-    cell : str
-        "lstm", "gru" or "rnn" (tanh).
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
+        "rnn" has tanh.
     embedding_dropout : float
         Of words: all places of a dropped word have a zero embedding.
     input_dropout, hidden_dropout : float
@@ -117,9 +118,7 @@ class AwdRnnlm(torch.nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        layer = recurrent_class(cell, backend)
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        check_sizes(num_layers=num_layers)
         for name, value in (
             ("dropout", dropout),
             ("embedding_dropout", embedding_dropout),
@@ -141,7 +140,8 @@ class AwdRnnlm(torch.nn.Module):
         sizes = [embed_size, *[hidden_size] * (num_layers - 1), last]
         options: dict[str, Any] = {"weight_drop": weight_drop} if backend == "seqkern" else {}
         self.recurrent = torch.nn.ModuleList(
-            layer(fan_in, units, **options) for fan_in, units in pairwise(sizes)
+            recurrent_layer(cell, fan_in, units, backend=backend, **options)
+            for fan_in, units in pairwise(sizes)
         )
         self._units = sizes[1:]
         self.linear = torch.nn.Linear(last, vocab_size)
@@ -189,12 +189,12 @@ class AwdRnnlm(torch.nn.Module):
             finals.append(final)
         dropped = self.output_dropout(hidden)
         if targets is None:
-            return self.linear(dropped), _join(finals)
+            return self.linear(dropped), join_states(finals, dim=-1)
         loss = linear_loss(self.linear, dropped, targets, self.backend)
         if self.training and (self.alpha or self.beta):
             penalty = activation_penalty(hidden, dropped, self.alpha, self.beta)
             loss = loss + (penalty - penalty.detach())
-        return loss, _join(finals)
+        return loss, join_states(finals, dim=-1)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Embeddings (T, N, D), zero for the words that are dropped."""
@@ -256,11 +256,3 @@ def _parts(state: Tensor, units: list[int]) -> tuple[Tensor, ...]:
         )
     # torch.nn's layers take contiguous states only.
     return tuple(part.contiguous() for part in state.split(units, dim=-1))
-
-
-def _join(states: list[Any]) -> State:
-    """The states of the layers side by side."""
-    if isinstance(states[0], Tensor):
-        return torch.cat(states, dim=-1)
-    h, c = zip(*states, strict=True)
-    return torch.cat(h, dim=-1), torch.cat(c, dim=-1)

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from seqkern.data.pickles import load_array_pickle
 from seqkern.models.pretrained import Pretrained, find_class
-from seqkern.models.rnnlm import Rnnlm
 
 Shapes = list[tuple[int, ...]]
 
@@ -96,20 +95,6 @@ def model_from_book(arrays: Sequence[np.ndarray]) -> Pretrained:
     """
     name, arguments, weights = read_book_model(arrays)
     model = find_class(name)(**arguments)
-    model.load_state_dict(weights)
-    return model
-
-
-def rnnlm_from_book(arrays: Sequence[np.ndarray]) -> Rnnlm:
-    """Build an Rnnlm from the book's parameters; one with tied weights has their matrix twice.
-
-    Raises
-    ------
-    ValueError
-        If number or shapes of the arrays are not those of an LSTM language model.
-    """
-    _, arguments, weights = _language_model(arrays)
-    model = Rnnlm(**arguments)
     model.load_state_dict(weights)
     return model
 

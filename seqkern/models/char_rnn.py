@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqkern.functional import linear_cross_entropy
-from seqkern.models.layers import recurrent_layer
-from seqkern.models.rnnlm import State
+from seqkern.models.layers import State, linear_loss, recurrent_layer, run_layer
+from seqkern.models.pretrained import Pretrained
 
 
-class CharRnn(torch.nn.Module):
+class CharRnn(Pretrained):
     """Recurrent language model without an embedding, for small vocabularies.
 
     Parameters
@@ -77,21 +76,10 @@ class CharRnn(torch.nn.Module):
         state : State
             Recurrent state after the last step.
         """
-        weight, bias = self.linear.weight, self.linear.bias
-        if self.backend == "seqkern":
-            hidden, state = self.recurrent(tokens, state)
-            if targets is not None:
-                return linear_cross_entropy(hidden, weight, targets, bias, ignore_index=-1), state
-            return self.linear(hidden), state
-        one_hot = torch.nn.functional.one_hot(tokens, self.recurrent.input_size)
-        hidden, state = self.recurrent(one_hot.to(weight.dtype), state)
-        logits = self.linear(hidden)
+        hidden, state = run_layer(self.recurrent, tokens, state)
         if targets is None:
-            return logits, state
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=-1
-        )
-        return loss, state
+            return self.linear(hidden), state
+        return linear_loss(self.linear, hidden, targets, self.backend), state
 
     @torch.no_grad()
     def predict(self, prefix: Sequence[int], n: int) -> list[int]:

@@ -11,19 +11,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqkern.models._recurrent import (
+from seqkern.models.layers import (
     State,
     check_lengths,
+    check_sizes,
+    evaluating,
     last_hidden,
     linear_loss,
-    recurrent_layers,
-    run,
+    recurrent_layer,
+    run_layer,
     within,
 )
-from seqkern.models._sampling import check_sampling, draw
+from seqkern.models.pretrained import Pretrained
+from seqkern.models.sampling import check_sampling, draw
 
 
-class NameClassifier(torch.nn.Module):
+class NameClassifier(Pretrained):
     """Class of a name from the state after its last character.
 
     Parameters
@@ -34,8 +37,7 @@ class NameClassifier(torch.nn.Module):
         D of the characters' embedding; None takes one-hot vectors in its place.
     hidden_size : int
         H.
-    cell : str
-        "rnn", "lstm" or "gru".
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
     num_layers : int
     bidirectional : bool
         Whether a second pass reads the name from its end; the states after both are joined.
@@ -82,8 +84,9 @@ class NameClassifier(torch.nn.Module):
             )
         self.backend = backend
         self.embedding = None if embed_size is None else torch.nn.Embedding(vocab_size, embed_size)
-        self.recurrent = recurrent_layers(
-            backend, cell, embed_size or vocab_size, hidden_size, num_layers, dropout, bidirectional
+        input_size = vocab_size if embed_size is None else embed_size
+        self.recurrent = recurrent_layer(
+            cell, input_size, hidden_size, num_layers, backend, dropout, bidirectional
         )
         self.linear = torch.nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
         self.dropout = torch.nn.Dropout(dropout)
@@ -116,14 +119,14 @@ class NameClassifier(torch.nn.Module):
         """
         check_lengths(lengths, tokens)
         input = tokens if self.embedding is None else self.dropout(self.embedding(tokens))
-        _, state = run(self.recurrent, input, lengths)
+        _, state = run_layer(self.recurrent, input, lengths=lengths)
         hidden = self.dropout(last_hidden(self.recurrent, state))
         if labels is None:
             return self.linear(hidden)
-        return linear_loss(self.backend, self.linear, hidden, labels, self.class_weight)
+        return linear_loss(self.linear, hidden, labels, self.backend, self.class_weight)
 
 
-class NameGenerator(torch.nn.Module):
+class NameGenerator(Pretrained):
     """Language model of the characters of names, of a class each if there are classes.
 
     A name is read after a boundary token and ends in one: as an input it is the start, as a target
@@ -140,8 +143,7 @@ class NameGenerator(torch.nn.Module):
         C; 0 for names without a condition.
     embed_size, condition_size, hidden_size : int
         Sizes of a character's vector, of a class's vector, and H.
-    cell : str
-        "rnn", "lstm" or "gru".
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
     num_layers : int
     dropout : float
         Probability of dropping an element, before, between and after the recurrent layers.
@@ -182,8 +184,8 @@ class NameGenerator(torch.nn.Module):
         self.embedding = torch.nn.Embedding(vocab_size + 1, embed_size)
         self.condition = torch.nn.Embedding(num_classes, condition_size) if num_classes else None
         input_size = embed_size + (condition_size if num_classes else 0)
-        self.recurrent = recurrent_layers(
-            backend, cell, input_size, hidden_size, num_layers, dropout
+        self.recurrent = recurrent_layer(
+            cell, input_size, hidden_size, num_layers, backend, dropout
         )
         self.linear = torch.nn.Linear(hidden_size, vocab_size + 1)
         self.dropout = torch.nn.Dropout(dropout)
@@ -219,7 +221,7 @@ class NameGenerator(torch.nn.Module):
         targets = inputs.roll(-1, 0)  # the start goes to the end
         targets = targets.where(within(lengths + 1, steps + 1), -1)
         hidden, _ = self._run(inputs, lengths + 1, None, condition)
-        return linear_loss(self.backend, self.linear, hidden, targets)
+        return linear_loss(self.linear, hidden, targets, self.backend)
 
     def logits(
         self, tokens: Tensor, state: State | None = None, condition: Tensor | None = None
@@ -245,7 +247,6 @@ class NameGenerator(torch.nn.Module):
         hidden, state = self._run(tokens, None, state, condition)
         return self.linear(hidden), state
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
@@ -294,17 +295,13 @@ class NameGenerator(torch.nn.Module):
         Without dropout; the training mode is restored.
         """
         check_sampling(temperature, top_k, top_p)
-        for name, value in (("n", n), ("max_length", max_length)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_sizes(n=n, max_length=max_length)
         token = torch.full((n,), self.boundary, device=self.linear.weight.device)
         lengths = torch.zeros_like(token)
         ended = torch.zeros_like(token, dtype=torch.bool)
         names: list[Tensor] = []
         state: State | None = None
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             while len(names) < max_length:
                 logits, state = self.logits(token[None], state, condition)
                 token = draw(logits[0], temperature, top_k, top_p, generator)
@@ -313,8 +310,6 @@ class NameGenerator(torch.nn.Module):
                     break
                 lengths += ~ended
                 names.append(token.where(~ended, 0))
-        finally:
-            self.train(training)
         return torch.stack(names) if names else token.new_empty(0, n), lengths
 
     def _run(
@@ -334,5 +329,5 @@ class NameGenerator(torch.nn.Module):
                 )
             vectors = condition if condition.is_floating_point() else self.condition(condition)
             input = torch.cat([input, vectors.expand(len(tokens), -1, -1)], -1)
-        hidden, state = run(self.recurrent, self.dropout(input), lengths, state)
+        hidden, state = run_layer(self.recurrent, self.dropout(input), state, lengths)
         return self.dropout(hidden), state

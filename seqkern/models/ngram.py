@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqkern.models.layers import check_sizes
+
 Ids = NDArray[np.int64]
 
 
@@ -71,9 +73,7 @@ class NgramModel:
         k: float = 1.0,
         prior: NgramModel | None = None,
     ) -> None:
-        for name, value in (("vocab_size", vocab_size), ("n", n)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_sizes(vocab_size=vocab_size, n=n)
         if not 0 < k < math.inf:
             raise ValueError(f"k must be positive and finite, got {k}")
         if prior is not None and (prior.n > n or prior.vocab_size != vocab_size):

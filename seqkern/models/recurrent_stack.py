@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from seqkern import nn
-from seqkern.models.rnnlm import BACKENDS
-
-CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+from seqkern.models.layers import check_sizes, recurrent_layer, run_layer
 
 RecurrentState = tuple[Tensor, ...]
 """(h,), or (h, c) of LSTM layers; both of shape (layers, N, H)."""
@@ -25,8 +22,7 @@ class RecurrentStack(torch.nn.Module):
         D and H.
     num_layers : int
         Layers.
-    cell : str
-        "lstm", "gru" or "rnn".
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
     dropout : float
         Probability of dropping an element between layers.
     bidirectional : bool
@@ -67,24 +63,17 @@ class RecurrentStack(torch.nn.Module):
         backend: str = "seqkern",
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        check_sizes(num_layers=num_layers)
         if bidirectional and hidden_size % 2:
             raise ValueError(f"bidirectional needs an even hidden_size, got {hidden_size}")
-        make: Any = getattr(nn if backend == "seqkern" else torch.nn, CELLS[cell])
         units = hidden_size // 2 if bidirectional else hidden_size
         self.layers = torch.nn.ModuleList(
-            make(hidden_size if i else input_size, units, bidirectional=bidirectional)
-            for i in range(num_layers)
+            recurrent_layer(cell, size, units, 1, backend, bidirectional=bidirectional)
+            for size in [input_size, *[hidden_size] * (num_layers - 1)]
         )
         self.dropout = torch.nn.Dropout(dropout)
         self.cell = cell
         self.residual = residual
-        self.backend = backend
 
     def forward(
         self, x: Tensor, state: RecurrentState | None = None, lengths: Tensor | None = None
@@ -112,25 +101,12 @@ class RecurrentStack(torch.nn.Module):
         for i, layer in enumerate(self.layers):
             if i:
                 x = self.dropout(x)
-            before = None if state is None else tuple(s[i : i + 1] for s in state)
-            output, after = self._run(layer, x, before, lengths)
+            before: Any = None if state is None else tuple(s[i : i + 1] for s in state)
+            if before is not None and len(before) == 1:
+                (before,) = before
+            output, after = run_layer(cast(torch.nn.RNNBase, layer), x, before, lengths)
             x = output + x if self.residual and i else output
+            parts = (after,) if isinstance(after, Tensor) else after
             # Both directions of a state, (directions, N, units), are one of H units.
-            states.append(tuple(s.transpose(0, 1).flatten(1) for s in after))
+            states.append(tuple(s.transpose(0, 1).flatten(1) for s in parts))
         return x, tuple(torch.stack(s) for s in zip(*states, strict=True))
-
-    def _run(
-        self, layer: Any, x: Tensor, state: RecurrentState | None, lengths: Tensor | None
-    ) -> tuple[Tensor, RecurrentState]:
-        single = self.cell != "lstm"
-        hx = state[0] if state is not None and single else state
-        if self.backend == "seqkern":
-            output, after = layer(x, hx, lengths=lengths)
-        elif lengths is None:
-            output, after = layer(x, hx)
-        else:
-            rnn = torch.nn.utils.rnn  # takes lengths on the CPU alone
-            packed = rnn.pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-            output, after = layer(packed, hx)
-            output, _ = rnn.pad_packed_sequence(output, total_length=len(x))
-        return output, (after,) if single else after

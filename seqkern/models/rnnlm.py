@@ -2,46 +2,16 @@
 
 embedding -> dropout -> recurrent layers, dropout between them -> dropout -> linear
 
-Parameters start as the book's do: the embedding from N(0, 0.01^2), every other weight matrix from
-N(0, 1 / fan_in), biases from zero. Of torch's two biases of a recurrent layer, bias_hh stays zero
-and is not trained: the book has one, and training the sum of two doubles its learning rate.
+Parameters start as the book's do (`seqkern.models.layers.initialise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from seqkern import nn
-from seqkern.functional import linear_cross_entropy
+from seqkern.models.layers import State, initialise, linear_loss, recurrent_layer
 from seqkern.models.pretrained import Pretrained
-
-State = Tensor | tuple[Tensor, Tensor]
-"""h of shape (layers, N, H), or the pair (h, c) of an LSTM."""
-
-BACKENDS = ("seqkern", "torch")
-CELLS = ("lstm", "gru", "rnn")
-
-
-def recurrent_class(cell: str, backend: str) -> Callable[..., torch.nn.RNNBase]:
-    """The recurrent layer of a cell on a backend; ValueError if either is unknown."""
-    for name, value, known in (("backend", backend, BACKENDS), ("cell", cell, CELLS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    return getattr(nn if backend == "seqkern" else torch.nn, cell.upper())
-
-
-def linear_loss(linear: torch.nn.Linear, hidden: Tensor, targets: Tensor, backend: str) -> Tensor:
-    """Mean cross-entropy of a linear layer's logits over the targets that are not -1.
-
-    hidden (T, N, H), targets (T, N) int64; seqkern's backend never holds all logits.
-    """
-    if backend == "seqkern":
-        return linear_cross_entropy(hidden, linear.weight, targets, linear.bias, ignore_index=-1)
-    logits = linear(hidden).flatten(0, 1)
-    return torch.nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=-1)
 
 
 class Rnnlm(Pretrained):
@@ -61,8 +31,8 @@ class Rnnlm(Pretrained):
         Whether the linear layer uses the embedding's matrix (Press and Wolf, 2017); needs D = H.
     backend : str
         "seqkern", or "torch" to build the same model on torch.nn's layers.
-    cell : str
-        "lstm", "gru" or "rnn" (tanh).
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
+        "rnn" has tanh.
 
     Raises
     ------
@@ -89,34 +59,20 @@ class Rnnlm(Pretrained):
         cell: str = "lstm",
     ) -> None:
         super().__init__()
-        layer = recurrent_class(cell, backend)
         if tied and embed_size != hidden_size:
             raise ValueError(
                 f"tied needs embed_size equal to hidden_size, got {embed_size} and {hidden_size}"
             )
         self.backend = backend
         self.embedding = torch.nn.Embedding(vocab_size, embed_size)
-        self.recurrent = layer(
-            embed_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0
+        self.recurrent = recurrent_layer(
+            cell, embed_size, hidden_size, num_layers, backend, dropout
         )
         self.linear = torch.nn.Linear(hidden_size, vocab_size)
         self.dropout = torch.nn.Dropout(dropout)
         if tied:
             self.linear.weight = self.embedding.weight
-        self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        for name, parameter in (
-            *self.recurrent.named_parameters(),
-            *self.linear.named_parameters(),
-        ):
-            if name.startswith("bias"):
-                parameter.zero_()
-                parameter.requires_grad_(not name.startswith("bias_hh"))
-            else:
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
-        self.embedding.weight.normal_(std=0.01)
+        initialise(self.recurrent, self.linear, self.embedding)
 
     def forward(
         self, tokens: Tensor, state: State | None = None, targets: Tensor | None = None

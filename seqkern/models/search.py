@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from seqkern.models.layers import check_sizes, evaluating
 from seqkern.models.seq2seq import EncoderDecoder, Memory
 
 
@@ -35,7 +35,6 @@ class SearchResult(NamedTuple):
     weights: Tensor | None
 
 
-@torch.no_grad()
 def greedy_search(
     model: EncoderDecoder,
     source: Tensor,
@@ -77,14 +76,14 @@ def greedy_search(
     >>> result.tokens.shape, result.scores.shape, result.weights.shape
     (torch.Size([4, 2]), torch.Size([2]), torch.Size([4, 2, 7]))
     """
-    _check("max_length", max_length)
+    check_sizes(max_length=max_length)
     N = source.shape[1]
     tokens = source.new_full((N,), start)
     going = torch.ones_like(tokens, dtype=torch.bool)
     scores = torch.zeros(N, device=source.device)
     state: tuple[Tensor, ...] | None = None
     chosen, attention = [], []
-    with _evaluating(model):
+    with evaluating(model):
         memory = model.encode(source, lengths)
         for _ in range(max_length):
             logits, state, weights = model.decode(tokens[None], memory, state)
@@ -103,7 +102,6 @@ def greedy_search(
     )
 
 
-@torch.no_grad()
 def beam_search(
     model: EncoderDecoder,
     source: Tensor,
@@ -148,8 +146,7 @@ def beam_search(
     >>> result.tokens.shape, result.scores.shape
     (torch.Size([4, 2, 3]), torch.Size([2, 3]))
     """
-    _check("max_length", max_length)
-    _check("beam_size", beam_size)
+    check_sizes(max_length=max_length, beam_size=beam_size)
     if not length_penalty >= 0:
         raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
     N, K, device = source.shape[1], beam_size, source.device
@@ -163,7 +160,7 @@ def beam_search(
     state: tuple[Tensor, ...] | None = None
     chosen = source.new_empty(0, N * K)
     attention: Tensor | None = None
-    with _evaluating(model):
+    with evaluating(model):
         memory = model.encode(source, lengths)
         memory = Memory(*_rows(memory, (firsts // K).expand(N, K).flatten()))
         for _ in range(max_length):
@@ -198,18 +195,3 @@ def beam_search(
 def _rows(tensors: Iterable[Tensor | None], rows: Tensor) -> list:
     """These rows of the batch, which is dimension 1."""
     return [None if tensor is None else tensor.index_select(1, rows) for tensor in tensors]
-
-
-def _check(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

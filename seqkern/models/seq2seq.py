@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seqkern.functional import linear_cross_entropy
 from seqkern.models.attention import TimeAttention
+from seqkern.models.layers import check_backend, initialise, linear_loss, within
+from seqkern.models.pretrained import Pretrained
 from seqkern.models.recurrent_stack import RecurrentStack, RecurrentState
-from seqkern.models.rnnlm import BACKENDS
 
 
 class Memory(NamedTuple):
@@ -80,15 +80,10 @@ class Encoder(torch.nn.Module):
         mask = None
         if lengths is not None:
             source = source.clamp(min=0)
-            mask = source_mask(source, lengths)
+            mask = within(lengths, source.shape[0])
         x = self.dropout(self.embedding(source))
         hidden, state = self.recurrent(x, lengths=lengths)
         return Memory(hidden, state[0], mask)
-
-
-def source_mask(source: Tensor, lengths: Tensor) -> Tensor:
-    """True at the tokens of sources (S, N), false past their ends; bool, (S, N)."""
-    return torch.arange(len(source), device=source.device)[:, None] < lengths
 
 
 class Decoder(torch.nn.Module):
@@ -196,7 +191,7 @@ class PeekyDecoder(Decoder):
 
 
 def _peek(x: Tensor, memory: Memory) -> Tensor:
-    return torch.cat([memory.last[-1].expand(len(x), -1, -1), x], -1)
+    return torch.cat([memory.last[-1].expand(x.shape[0], -1, -1), x], -1)
 
 
 class AttentionDecoder(Decoder):
@@ -231,7 +226,7 @@ class AttentionDecoder(Decoder):
         return torch.cat([context, hidden], -1), weights
 
 
-class EncoderDecoder(torch.nn.Module):
+class EncoderDecoder(Pretrained):
     """An encoder, a decoder and their loss; what search needs of a model.
 
     Parameters
@@ -264,8 +259,7 @@ class EncoderDecoder(torch.nn.Module):
         self, encoder: torch.nn.Module, decoder: torch.nn.Module, backend: str = "seqkern"
     ) -> None:
         super().__init__()
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        check_backend(backend)
         self.encoder = encoder
         self.decoder = decoder
         self.backend = backend
@@ -288,12 +282,7 @@ class EncoderDecoder(torch.nn.Module):
             A scalar, in nats.
         """
         features, _, _ = self.decoder(target[:-1], self.encode(source, lengths))
-        linear, wanted = self.decoder.linear, target[1:]
-        if self.backend == "seqkern":
-            weight, bias = linear.weight, linear.bias
-            return linear_cross_entropy(features, weight, wanted, bias, ignore_index=-1)
-        logits = linear(features).flatten(0, 1)
-        return torch.nn.functional.cross_entropy(logits, wanted.flatten(), ignore_index=-1)
+        return linear_loss(self.decoder.linear, features, target[1:], self.backend)
 
     def encode(self, source: Tensor, lengths: Tensor | None = None) -> Memory:
         """What the decoder knows of sources (S, N) of `lengths` (N,)."""
@@ -339,8 +328,7 @@ class Seq2seq(EncoderDecoder):
         V of the targets.
     num_layers : int
         Recurrent layers of the encoder, and of the decoder.
-    cell : str
-        "lstm", "gru" or "rnn".
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
     dropout : float
         Probability of dropping an element before, between and after the recurrent layers.
     bidirectional : bool
@@ -391,19 +379,7 @@ class Seq2seq(EncoderDecoder):
         encoder = Encoder(vocab_size, *sizes, bidirectional=bidirectional, **options)
         target_vocab_size = vocab_size if target_vocab_size is None else target_vocab_size
         super().__init__(encoder, self.decoder_class(target_vocab_size, *sizes, **options), backend)
-        self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        for name, parameter in self.named_parameters():
-            kind = name.rpartition(".")[2]
-            if kind.startswith("bias"):
-                parameter.zero_()
-                parameter.requires_grad_(not kind.startswith("bias_hh"))
-            elif "embedding" in name:
-                parameter.normal_(std=0.01)
-            else:
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
+        initialise(self)
 
 
 class PeekySeq2seq(Seq2seq):

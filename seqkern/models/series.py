@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from seqkern.data.series import check_series, windows
-from seqkern.models.layers import recurrent_layer
-from seqkern.models.rnnlm import State
+from seqkern.models.layers import State, check_sizes, join_states, recurrent_layer
+from seqkern.models.pretrained import Pretrained
 
 
-class VectorAutoregression(torch.nn.Module):
+class VectorAutoregression(Pretrained):
     """x_t = A_1 x_{t-1} + ... + A_p x_{t-p} + b, by least squares (Lütkepohl 2005, 3.2).
 
     Parameters
@@ -43,7 +43,7 @@ class VectorAutoregression(torch.nn.Module):
 
     def __init__(self, features: int, order: int) -> None:
         super().__init__()
-        _check_sizes(features=features, order=order)
+        check_sizes(features=features, order=order)
         self.features, self.order = features, order
         self.linear = torch.nn.Linear(order * features, features)
 
@@ -86,7 +86,7 @@ class VectorAutoregression(torch.nn.Module):
         return self.linear.weight.detach().reshape(shape).transpose(0, 1).flip(0)
 
 
-class WindowMLP(torch.nn.Module):
+class WindowMLP(Pretrained):
     """d2l's network for the sine wave: the values of a window, a hidden layer with ReLU, linear.
 
     Parameters
@@ -110,7 +110,7 @@ class WindowMLP(torch.nn.Module):
 
     def __init__(self, features: int = 1, order: int = 4, hidden_size: int = 10) -> None:
         super().__init__()
-        _check_sizes(features=features, order=order, hidden_size=hidden_size)
+        check_sizes(features=features, order=order, hidden_size=hidden_size)
         self.order = order
         self.hidden = torch.nn.Linear(order * features, hidden_size)
         self.linear = torch.nn.Linear(hidden_size, features)
@@ -122,7 +122,7 @@ class WindowMLP(torch.nn.Module):
         return self.linear(torch.relu(self.hidden(_flat(window))))
 
 
-class SeriesRegressor(torch.nn.Module):
+class SeriesRegressor(Pretrained):
     """Recurrent layers and a linear one: every step predicts the next value.
 
     Parameters
@@ -158,7 +158,7 @@ class SeriesRegressor(torch.nn.Module):
         backend: str = "seqkern",
     ) -> None:
         super().__init__()
-        _check_sizes(features=features, hidden_size=hidden_size, num_layers=num_layers)
+        check_sizes(features=features, hidden_size=hidden_size, num_layers=num_layers)
         self.recurrent = recurrent_layer(cell, features, hidden_size, num_layers, backend)
         self.linear = torch.nn.Linear(hidden_size, features)
 
@@ -250,7 +250,7 @@ class SeriesRegressor(torch.nn.Module):
             If `series` is not (T, D), or `steps` below 1.
         """
         check_series(series)
-        _check_sizes(steps=steps)
+        check_sizes(steps=steps)
         predictions, states = [], []
         state: State | None = None
         for value in series:
@@ -259,7 +259,7 @@ class SeriesRegressor(torch.nn.Module):
             states.append(state)
         # From here on, the places of the series are a batch.
         found = [torch.cat(predictions, dim=1)]
-        state = _joined(states)
+        state = join_states(states, dim=1)
         while len(found) < steps:
             prediction, state = self(found[-1], state)
             found.append(prediction)
@@ -301,7 +301,7 @@ def window_forecast(
     tensor([[ 4.,  8., 16.],
             [ 6., 12., 24.]])
     """
-    _check_sizes(steps=steps)
+    check_sizes(steps=steps)
     window = windows(series, order)
     found = []
     for _ in range(steps):
@@ -353,17 +353,3 @@ def forecast_errors(forecast: Tensor, series: Tensor) -> Tensor:
 def _flat(window: Tensor) -> Tensor:
     """(order, N, D) to (N, order * D)."""
     return window.transpose(0, 1).flatten(1)
-
-
-def _joined(states: list[State]) -> State:
-    """States of one sequence each as the state of a batch."""
-    if isinstance(states[0], Tensor):
-        return torch.cat([state for state in states if isinstance(state, Tensor)], dim=1)
-    h, c = zip(*states, strict=True)
-    return torch.cat(h, dim=1), torch.cat(c, dim=1)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")

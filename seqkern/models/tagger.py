@@ -8,10 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqkern.models._recurrent import check_lengths, linear_loss, recurrent_layers, run, within
+from seqkern.models.layers import (
+    check_lengths,
+    evaluating,
+    linear_loss,
+    recurrent_layer,
+    run_layer,
+    within,
+)
+from seqkern.models.pretrained import Pretrained
 
 
-class BiLstmTagger(torch.nn.Module):
+class BiLstmTagger(Pretrained):
     """Tag of every step from the states of both directions (Graves and Schmidhuber, 2005).
 
     Parameters
@@ -25,8 +33,7 @@ class BiLstmTagger(torch.nn.Module):
     hidden_size : int
         H of each direction.
     num_layers : int
-    cell : str
-        "lstm", "gru" or "rnn".
+    cell : {"rnn", "rnn_relu", "lstm", "gru"}
     bidirectional : bool
         False leaves the second direction out, to see what it is worth.
     dropout : float
@@ -69,8 +76,8 @@ class BiLstmTagger(torch.nn.Module):
         super().__init__()
         self.backend = backend
         self.embedding = None if vocab_size is None else torch.nn.Embedding(vocab_size, embed_size)
-        self.recurrent = recurrent_layers(
-            backend, cell, embed_size, hidden_size, num_layers, dropout, bidirectional
+        self.recurrent = recurrent_layer(
+            cell, embed_size, hidden_size, num_layers, backend, dropout, bidirectional
         )
         self.linear = torch.nn.Linear(hidden_size * (2 if bidirectional else 1), num_tags)
         self.dropout = torch.nn.Dropout(dropout)
@@ -108,24 +115,19 @@ class BiLstmTagger(torch.nn.Module):
             raise ValueError(f"input has shape {tuple(input.shape)}, expected {shape}")
         check_lengths(lengths, input)
         vectors = input if self.embedding is None else self.embedding(input)
-        hidden, _ = run(self.recurrent, self.dropout(vectors), lengths)
+        hidden, _ = run_layer(self.recurrent, self.dropout(vectors), lengths=lengths)
         hidden = self.dropout(hidden)
         if tags is None:
             return self.linear(hidden)
         if lengths is not None:
             tags = tags.where(within(lengths, len(tags)), -1)
-        return linear_loss(self.backend, self.linear, hidden, tags)
+        return linear_loss(self.linear, hidden, tags, self.backend)
 
-    @torch.no_grad()
     def predict(self, input: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Most probable tags, int64, shape (T, N); -1 past the ends.
 
         Without dropout; the training mode is restored.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             tags = self(input, lengths).argmax(-1)
-        finally:
-            self.train(training)
         return tags if lengths is None else tags.where(within(lengths, len(tags)), -1)

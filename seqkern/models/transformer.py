@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from seqkern.models.seq2seq import EncoderDecoder, Memory, source_mask
+from seqkern.models.layers import within
+from seqkern.models.seq2seq import EncoderDecoder, Memory
 
 
 class TransformerSeq2seq(EncoderDecoder):
@@ -110,7 +111,7 @@ class _TransformerEncoder(torch.nn.Module):
         mask = None
         if lengths is not None:
             source = source.clamp(min=0)
-            mask = source_mask(source, lengths)
+            mask = within(lengths, source.shape[0])
         hidden = self.layers(self.embed(source), src_key_padding_mask=_ignored(mask))
         return Memory(hidden, hidden[:0], mask)
 

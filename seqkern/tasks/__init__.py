@@ -17,6 +17,7 @@ __all__ = ["PRESETS", "TASKS", "Preset", "preset_config", "task_class"]
 
 TASKS: dict[str, tuple[str, str, str]] = {
     "lm": ("a language model", "language", "LanguageTask"),
+    "cbow": ("word vectors through autograd", "cbow", "WordTask"),
 }
 """What each family is, its module here, and its class there."""
 

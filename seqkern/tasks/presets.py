@@ -84,5 +84,23 @@ PRESETS: dict[str, Preset] = {
         expected="test perplexity 75 to 80, as published",
         time="not yet measured",
     ),
+    "cbow": Preset(
+        task="cbow",
+        settings={},
+        what='CBOW of "Deep Learning from Scratch 2", chapter 4, through autograd',
+        data="PTB",
+        size="2 million",
+        expected="training loss 1.44, the book's analogies among the first 6",
+        time="5 min, 1 core",
+    ),
+    "skip-gram": Preset(
+        task="cbow",
+        settings={"model": "skip-gram"},
+        what="skip-gram likewise",
+        data="PTB",
+        size="2 million",
+        expected="not yet measured",
+        time="not yet measured",
+    ),
 }
 """Experiments by name."""

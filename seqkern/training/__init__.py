@@ -1,7 +1,6 @@
 """The training of every task: loop, settings, runs, checkpoints; generation of text."""
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
-from seqkern.training.book import load_book_arrays, rnnlm_from_book
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.generation import generate
 from seqkern.training.progress import ConsoleProgress, JsonLog, TensorBoard
@@ -21,10 +20,8 @@ __all__ = [
     "Trainer",
     "evaluating",
     "generate",
-    "load_book_arrays",
     "load_checkpoint",
     "part_of_batch",
-    "rnnlm_from_book",
     "save_checkpoint",
     "setting",
 ]

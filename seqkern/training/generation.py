@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import overload
 
 import torch
-from torch import Tensor
+
+from seqkern.models.layers import evaluating
+from seqkern.models.sampling import check_sampling, draw
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -41,7 +43,6 @@ def generate(
 ) -> list[list[int]]: ...
 
 
-@torch.no_grad()
 def generate(
     model: torch.nn.Module,
     prompt: Sequence[int] | Sequence[Sequence[int]],
@@ -109,7 +110,11 @@ def generate(
     """
     batched = len(prompt) > 0 and isinstance(prompt[0], Sequence)
     prompts: list[list[int]] = [list(each) for each in (prompt if batched else [prompt])]  # type: ignore[arg-type]
-    _check_arguments(prompts, length, temperature, top_k, top_p)
+    if not all(prompts):
+        raise ValueError("prompt must hold at least one token, got none")
+    if length < 0:
+        raise ValueError(f"length must be at least 0, got {length}")
+    check_sampling(temperature, top_k, top_p)
     generators = list(generator) if isinstance(generator, Sequence) else [generator] * len(prompts)
     if len(generators) != len(prompts):
         raise ValueError(
@@ -129,9 +134,7 @@ def generate(
     position = min(map(len, texts))
     tokens = torch.tensor([text[:position] for text in texts], device=device).t()
     state = None
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         while not all(map(ended, range(len(texts)))):
             logits, state = model(tokens, state)
             due = [row for row, t in enumerate(texts) if len(t) == position and not ended(row)]
@@ -140,56 +143,13 @@ def generate(
                 _check_ids(skipped, stop, last.shape[1])
                 last[:, skipped] = -torch.inf
                 drawing = [generators[row] for row in due]
-                chosen = _choose(last, temperature, top_k, top_p, drawing)
-                for row, token in zip(due, chosen, strict=True):
+                chosen = draw(last, temperature, top_k, top_p, drawing)
+                for row, token in zip(due, chosen.tolist(), strict=True):
                     texts[row].append(token)
             tokens = torch.tensor([[t[min(position, len(t) - 1)] for t in texts]], device=device)
             position += 1
-    finally:
-        model.train(training)
     found = [text[len(each) :] for text, each in zip(texts, prompts, strict=True)]
     return found if batched else found[0]
-
-
-def _choose(
-    logits: Tensor,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generators: Sequence[torch.Generator | None],
-) -> list[int]:
-    """Next tokens of N texts by their logits (N, V), each drawn by its own generator."""
-    if temperature == 0:
-        return logits.argmax(1).tolist()
-    if top_k is not None:
-        values, kept = logits.topk(min(top_k, logits.shape[1]))
-        logits = torch.full_like(logits, -torch.inf).scatter(1, kept, values)
-    weights = torch.softmax(logits / temperature, 1)
-    if top_p is not None:
-        values, order = weights.sort(dim=1, descending=True, stable=True)
-        before = values.cumsum(1) - values  # the probability of all that are more probable
-        weights = torch.zeros_like(values).scatter(1, order, values.where(before < top_p, 0))
-    pairs = zip(weights, generators, strict=True)
-    return [int(torch.multinomial(row, 1, generator=generator)) for row, generator in pairs]
-
-
-def _check_arguments(
-    prompts: list[list[int]],
-    length: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-) -> None:
-    if not all(prompts):
-        raise ValueError("prompt must hold at least one token, got none")
-    if length < 0:
-        raise ValueError(f"length must be at least 0, got {length}")
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
 
 
 def _check_ids(skipped: list[int], stop: int | None, vocab_size: int) -> None:

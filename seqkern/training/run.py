@@ -76,7 +76,7 @@ class Run:
 
     def check_new(self) -> None:
         """FileExistsError if the folder holds a run."""
-        if (self.folder / CONFIG).exists():
+        if any((self.folder / name).exists() for name in (CONFIG, LOG)):  # or one of word2vec
             raise FileExistsError(
                 f"folder {self.folder} already holds a run; resume it, or name another folder"
             )

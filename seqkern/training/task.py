@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from seqkern.data import Vocabulary
 from seqkern.data.contexts import seeded_generator
+from seqkern.models.layers import evaluating as evaluating  # for tasks
 from seqkern.training.config import RunConfig
 from seqkern.training.state import State
 
@@ -142,6 +142,13 @@ class Task(ABC, Generic[C]):
         The model is used in evaluation mode (see `evaluating`), and left in the mode it was in.
         """
 
+    def finish(self, model: torch.nn.Module, folder: Path) -> str:
+        """Write what else a run's folder has, whenever training ends; return a line to print.
+
+        It is called in one process, with the model as trained last.
+        """
+        return ""
+
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
         """Write pictures of a trained model into a folder; return samples to print."""
@@ -229,15 +236,3 @@ def part_of_batch(batch_size: int, rank: int, world: int) -> slice:
         )
     size = batch_size // world
     return slice(rank * size, (rank + 1) * size)
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode before returns afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

@@ -1,4 +1,4 @@
-"""The folder of a run that trains word vectors, and files of vectors by their names.
+"""The folder of a run of train word2vec, and files of vectors by their names.
 
 config.json           settings
 log.jsonl             one JSON object a line: what happened in training
@@ -16,7 +16,8 @@ from typing import Any
 from seqkern.training.run import LOG
 from seqkern.vectors import KeyedVectors
 
-CONFIG = "config.json"
+TASK = "word2vec"
+CONFIG, VECTORS = "config.json", "vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class WordRun:
     ----------
     folder : Path
     settings : dict
-        `task` tells what kind of run it is.
+        `task` is "word2vec".
     """
 
     folder: Path
@@ -46,11 +47,11 @@ class WordRun:
     @property
     def vectors(self) -> Path:
         """Path of the word vectors."""
-        return self.folder / "vectors.safetensors"
+        return self.folder / VECTORS
 
     def check_new(self) -> None:
         """FileExistsError if the folder holds a run."""
-        if (self.folder / CONFIG).exists():
+        if any((self.folder / name).exists() for name in (CONFIG, LOG)):  # or one of a task
             raise FileExistsError(
                 f"folder {self.folder} already holds a run; resume it, or name another folder"
             )
@@ -63,7 +64,7 @@ class WordRun:
         (self.folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def open(cls, folder: str | Path, task: str | None = None) -> WordRun:
+    def open(cls, folder: str | Path) -> WordRun:
         """Read the settings.
 
         Raises
@@ -71,7 +72,7 @@ class WordRun:
         FileNotFoundError
             If the folder holds no run.
         ValueError
-            If the settings are corrupt, or those of another task.
+            If the settings are corrupt, or those of something else.
         """
         folder = Path(folder)
         path = folder / CONFIG
@@ -81,11 +82,8 @@ class WordRun:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not a run's configuration: {error}") from error
-        found = settings.get("task") if isinstance(settings, dict) else None
-        if found is None or task not in (None, found):
-            expected = "of word vectors" if task is None else f"of train {task}"
-            of = "" if found is None else f": it is one of train {found}"
-            raise ValueError(f"{path} is not the configuration of a run {expected}{of}")
+        if not isinstance(settings, dict) or settings.get("task") != TASK:
+            raise ValueError(f"{path} is not the configuration of a run of train {TASK}")
         return cls(folder, settings)
 
 
@@ -104,7 +102,9 @@ def load_vectors(path: str | Path, *, no_header: bool = False) -> KeyedVectors:
     """
     path = Path(path)
     if path.is_dir():
-        return KeyedVectors.load(WordRun.open(path).vectors)
+        if not (path / VECTORS).is_file():
+            raise FileNotFoundError(f"folder {path} holds no run of word vectors (no {VECTORS})")
+        return KeyedVectors.load(path / VECTORS)
     if not path.exists():
         raise FileNotFoundError(f"no such run or file of vectors: {path}")
     if path.suffix == ".safetensors":
