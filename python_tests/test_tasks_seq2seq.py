@@ -335,9 +335,16 @@ def test_attention_is_of_the_source_in_its_natural_order() -> None:
     assert plain.attention(scrambled(plain), test) == []
 
 
-def test_heatmap_refuses_labels_that_do_not_fit(tmp_path: Path) -> None:
+def test_heatmap_refuses_what_it_cannot_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
     with pytest.raises(ValueError, match=r"shape \(1, 2\).* got \(2, 1\)"):
-        plot_heatmap(tmp_path / "a.png", np.ones((2, 1)), "ab", "c", xlabel="", ylabel="")
+        plot_heatmap(path, np.ones((2, 1)), "ab", "c", xlabel="", ylabel="")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'seqkern\[plots\]'"):
+        plot_heatmap(path, np.ones((1, 2)), "ab", "c", xlabel="", ylabel="")
+    assert not path.exists()
 
 
 # Models without vocabularies, and bad input

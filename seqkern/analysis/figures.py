@@ -113,6 +113,8 @@ def plot_heatmap(
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks(range(len(labels)), [label.replace(" ", "\u2423") for label in labels])
+    if max(map(len, columns), default=0) > 2:
+        axes.tick_params("x", labelrotation=90)
     figure.colorbar(image, label="weight")
     figure.savefig(path)
 
