@@ -108,7 +108,7 @@ def plot_heatmap(
             f"values must be of shape {(len(rows), len(columns))}, rows and columns labelled, "
             f"got {matrix.shape}"
         )
-    figure = _figure(path, 1.8 + 0.24 * len(columns), 1 + 0.24 * len(rows))
+    figure = _figure(path, max(4, 1.8 + 0.24 * len(columns)), max(3, 1 + 0.24 * len(rows)))
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
