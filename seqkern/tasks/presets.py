@@ -93,7 +93,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 sums",
         size="151 thousand",
         expected="the book: about 12 %",
-        time="T",
+        time="not yet measured",
     ),
     "addition-reversed": Preset(
         task="seq2seq",
@@ -105,7 +105,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 sums",
         size="151 thousand",
         expected="the book: about 54 %",
-        time="T",
+        time="not yet measured",
     ),
     "addition-peeky": Preset(
         task="seq2seq",
@@ -117,7 +117,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 sums",
         size="218 thousand",
         expected="the book: about 82 %",
-        time="T",
+        time="not yet measured",
     ),
     "addition-reversed-peeky": Preset(
         task="seq2seq",
@@ -130,7 +130,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 sums",
         size="218 thousand",
         expected="the book: about 98 %",
-        time="T",
+        time="not yet measured",
     ),
     "dates": Preset(
         task="seq2seq",
@@ -145,7 +145,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 dates",
         size="591 thousand",
         expected="the book: 99.9 %",
-        time="T",
+        time="not yet measured",
     ),
     "dates-plain": Preset(
         task="seq2seq",
@@ -159,7 +159,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 dates",
         size="576 thousand",
         expected="the book: near 0 after 10 epochs",
-        time="T",
+        time="not yet measured",
     ),
     "dates-peeky": Preset(
         task="seq2seq",
@@ -174,7 +174,7 @@ PRESETS: dict[str, Preset] = {
         data="50,000 dates",
         size="853 thousand",
         expected="the book: 99.9 %",
-        time="T",
+        time="not yet measured",
     ),
     "dates-transformer": Preset(
         task="seq2seq",
@@ -191,8 +191,8 @@ PRESETS: dict[str, Preset] = {
         what="dates with a Transformer on torch's layers",
         data="50,000 dates",
         size="245 thousand",
-        expected="",
-        time="T",
+        expected="not yet measured",
+        time="not yet measured",
     ),
     "dates-gnmt": Preset(
         task="seq2seq",
@@ -211,8 +211,8 @@ PRESETS: dict[str, Preset] = {
         what="dates with stacked, residual, bidirectional layers (Wu et al., 2016)",
         data="50,000 dates",
         size="594 thousand",
-        expected="",
-        time="T",
+        expected="not yet measured",
+        time="not yet measured",
     ),
 }
 """Experiments by name."""
