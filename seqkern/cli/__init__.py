@@ -28,9 +28,16 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         {
             **{family: (what, "evaluate") for family, (what, *_) in TASKS.items()},
             "word2vec": ("word vectors", "eval_word2vec"),
+            "seq2seq": (TASKS["seq2seq"][0], "eval_seq2seq"),
         },
     ),
-    "generate": ("generate text", {"lm": ("a language model", "generate_lm")}),
+    "generate": (
+        "generate text",
+        {
+            "lm": ("a language model", "generate_lm"),
+            "seq2seq": ("answers of a sequence to sequence model", "generate_seq2seq"),
+        },
+    ),
     "show": ("curves, pictures and samples of a run", "show"),
     "import-book": ('import a pickle of "Deep Learning from Scratch 2"', "book"),
 }

@@ -18,6 +18,7 @@ __all__ = ["PRESETS", "TASKS", "Preset", "preset_config", "task_class"]
 TASKS: dict[str, tuple[str, str, str]] = {
     "lm": ("a language model", "language", "LanguageTask"),
     "cbow": ("word vectors through autograd", "cbow", "WordTask"),
+    "seq2seq": ("a sequence to sequence model", "seq2seq", "Seq2seqTask"),
 }
 """What each family is, its module here, and its class there."""
 
