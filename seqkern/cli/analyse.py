@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +71,12 @@ def _ngram(args: argparse.Namespace) -> None:
         f"{len(corpus.vocabulary):,}; perplexities, k by validation"
     )
     _table("n", "k", "valid", "test", "shorter n-grams as prior: k", "valid", "test")
-    prior = None
-    for n in range(1, args.n + 1):
-        plain, *row = _fitted(corpus, n)
-        mixed, *mixed_row = _fitted(corpus, n, prior) if prior is not None else (plain, *row)
+    prior, row = _fitted(corpus, 1)
+    _table("1", *row, *row)
+    for n in range(2, args.n + 1):
+        _, row = _fitted(corpus, n)
+        prior, mixed_row = _fitted(corpus, n, prior)
         _table(str(n), *row, *mixed_row)
-        prior = mixed
-    assert prior is not None
     random = torch.Generator().manual_seed(args.seed)
     ids = prior.sample(corpus.train[: args.n].tolist(), args.length, random)
     print(detokenize(corpus.vocabulary.decode(ids), corpus.level))
@@ -87,15 +84,15 @@ def _ngram(args: argparse.Namespace) -> None:
 
 def _fitted(
     corpus: Corpus, n: int, prior: NgramModel | None = None
-) -> tuple[NgramModel, str, str, str]:
-    """A model, and as a table has them its k and the perplexities of validation and test text."""
+) -> tuple[NgramModel, list[str]]:
+    """A model; and, as a table has them, its k, validation and test perplexity."""
     model = NgramModel(corpus.train, len(corpus.vocabulary), n, prior=prior)
     scores: dict[float, float] = {}
     for model.k in ADDED:
         scores[model.k] = model.perplexity(corpus.valid)
     model.k = min(scores, key=lambda k: scores[k])
     test = model.perplexity(corpus.test)
-    return model, f"{model.k:g}", f"{scores[model.k]:.2f}", f"{test:.2f}"
+    return model, [f"{model.k:g}", f"{scores[model.k]:.2f}", f"{test:.2f}"]
 
 
 def _gradients(args: argparse.Namespace) -> None:
@@ -119,7 +116,10 @@ def _gradients(args: argparse.Namespace) -> None:
         steps = np.arange(1, STEPS + 1)
         plot_lines(
             _picture(args.out, "gradients.png"),
-            {name: (steps, np.where(values > 0, values, math.nan)) for name, values in norms.items()},
+            {
+                name: (steps, np.where(values > 0, values, math.nan))
+                for name, values in norms.items()
+            },
             xlabel="steps back",
             ylabel="norm of dh",
             yscale="log",

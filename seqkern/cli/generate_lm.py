@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     texts = [text for text in args.prompt or [""] for _ in range(args.count)]
     prompts = [prompt_tokens(text, level) for text in texts]
     stop = [] if args.stop is None else [args.stop]
-    for option, tokens in (("--prompt", sum(prompts, [])), ("--skip", args.skip), ("--stop", stop)):
+    required = [("--prompt", prompt) for prompt in prompts]
+    for option, tokens in (*required, ("--skip", args.skip), ("--stop", stop)):
         _require(option, tokens, vocabulary)
     # A generator of its own, so that a sample does not depend on those beside it.
     seed = secrets.randbits(63) if args.seed is None else args.seed

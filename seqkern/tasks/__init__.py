@@ -17,6 +17,7 @@ __all__ = ["PRESETS", "TASKS", "Preset", "preset_config", "task_class"]
 
 TASKS: dict[str, tuple[str, str, str]] = {
     "lm": ("a language model", "language", "LanguageTask"),
+    "series": ("a model of a time series", "series", "SeriesTask"),
 }
 """What each family is, its module here, and its class there."""
 
