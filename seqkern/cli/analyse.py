@@ -116,10 +116,7 @@ def _gradients(args: argparse.Namespace) -> None:
         steps = np.arange(1, STEPS + 1)
         plot_lines(
             _picture(args.out, "gradients.png"),
-            {
-                name: (steps, np.where(values > 0, values, math.nan))
-                for name, values in norms.items()
-            },
+            {name: (steps, values) for name, values in norms.items()},
             xlabel="steps back",
             ylabel="norm of dh",
             yscale="log",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 
-from seqkern.training.config import RunConfig, settings
+from seqkern.training.config import settings
 
 Models = Mapping[str, type[torch.nn.Module]]
 
@@ -20,13 +20,16 @@ def build(models: Models, config: Any) -> torch.nn.Module:
     return model(**{name: value for name, value in given.items() if value is not None})
 
 
-def check(models: Models, config: RunConfig, model: str) -> None:
-    """ValueError if a setting that `model` does not take, but another does, is not its default."""
-    others = set[str]().union(*map(_taken, models.values())) - _taken(models[model])
-    for name in sorted(others & settings(type(config)).keys()):
+def check(models: Models, config: Any, shared: Collection[str] = ()) -> None:
+    """ValueError if a setting of other models than the settings' own is not at its default.
+
+    `shared` are settings that not only models take.
+    """
+    others = set[str]().union(*map(_taken, models.values())) - _taken(models[config.model])
+    for name in sorted((others & settings(type(config)).keys()).difference(shared)):
         value = getattr(config, name)
         if value != getattr(type(config), name):
-            raise ValueError(f"model {model} takes no {name}, got {value!r}")
+            raise ValueError(f"model {config.model} takes no {name}, got {value!r}")
 
 
 def _taken(model: type[torch.nn.Module]) -> set[str]:

@@ -89,7 +89,7 @@ class LanguageConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _models.check(LANGUAGE_MODELS, self, self.model)
+        _models.check(LANGUAGE_MODELS, self)
 
 
 class LanguageTask(Task[LanguageConfig]):

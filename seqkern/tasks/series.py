@@ -62,7 +62,9 @@ class SeriesConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _models.check(MODELS, self, self.model)
+        _models.check(MODELS, self, shared=("order",))
+        if self.model == "window-mlp" and self.steps != type(self).steps:
+            raise ValueError(f"model window-mlp takes no steps, got {self.steps}")
 
 
 class SeriesTask(Task[SeriesConfig]):
@@ -227,6 +229,8 @@ def forecast(model: torch.nn.Module, series: Tensor, start: int, end: int, steps
     torch.Size([21, 7, 1])
     """
     if isinstance(model, SeriesRegressor):
+        if steps == 1:  # in one call
+            return model(series[:end, None])[0][start - 1 :]
         return model.forecast(series[:end], steps)[start - 1 :]
     order = cast(int, model.order)
     return window_forecast(model, series[start - order : end], order, steps)
