@@ -120,7 +120,7 @@ PRESETS: dict[str, Preset] = {
         data="PTB",
         size="24 million",
         expected="test perplexity 57 to 60, as published",
-        time="not yet measured",
+        time="14 min an epoch, 1 core",
     ),
     "awd-small": Preset(
         task="lm",
@@ -167,8 +167,8 @@ PRESETS: dict[str, Preset] = {
         what='RNN on letters of "Dive into Deep Learning", chapter 9',
         data="The Time Machine, first 10,000 letters",
         size="80 thousand",
-        expected="training perplexity 1.25 (1.004 with --cell gru); held-out text: 10 at best",
-        time="16 s, 1 core",
+        expected="training perplexity 1.25 (GRU: 1.004), by heart: test 156; best early stop 10.4",
+        time="16 to 26 s, 1 core (GRU: 50 s)",
     ),
     "timemachine-gru": Preset(
         task="lm",
@@ -189,8 +189,8 @@ PRESETS: dict[str, Preset] = {
         what="GRU on letters, dropout, judged on text that it has not seen",
         data="The Time Machine, all",
         size="0.26 million",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="test perplexity 4.67 (validation 4.35)",
+        time="60 s, 1 core",
     ),
     "sine": Preset(
         task="series",
@@ -198,8 +198,8 @@ PRESETS: dict[str, Preset] = {
         what="LSTM on a noisy sine, every step predicting the next value",
         data="sine, 1000 values",
         size="4.5 thousand",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="test RMSE 0.215 (noise 0.2; autoregression of order 4: 0.218)",
+        time="1 s, 1 core",
     ),
     "sine-mlp": Preset(
         task="series",
@@ -212,8 +212,8 @@ PRESETS: dict[str, Preset] = {
         what='network of the last 4 values of "Dive into Deep Learning", chapter 9',
         data="sine, 1000 values",
         size="61",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="test RMSE 0.221 (noise 0.2; autoregression of order 4: 0.218)",
+        time="1 s, 1 core",
     ),
 }
 """Experiments by name."""

@@ -102,7 +102,7 @@ class SeriesTask(Task[SeriesConfig]):
         first, second = length * 6 // 10, length * 8 // 10
         self.parts = {"train": (config.order, first), "valid": (first, second)}
         self.parts["test"] = (second, length)
-        needed = max(self._inputs(first) + 1, config.order * (features + 2) + 1)
+        needed = max(self._inputs(first) + 1, config.order * (features + 1) + 1)
         if first < needed or length - second < AHEAD[-1]:
             raise ValueError(
                 f"series too short: {length} values, of which {needed} are needed to train on "
