@@ -152,6 +152,57 @@ def test_generate_continues_the_prompt(train: Train, capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().out.split()) == 4
 
 
+def test_samples_do_not_depend_on_those_beside_them(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(train("run", "--epochs", "1"))
+
+    def generate(*options: str) -> list[str]:
+        capsys.readouterr()
+        fixed = ["--length", "20", "--seed", "4", "--skip", "<eos>", "--top-p", "0.9"]
+        assert main(["generate", "lm", run, *fixed, *options]) == 0
+        return capsys.readouterr().out.removesuffix("\n").split("\n\n")
+
+    alone = [generate("--prompt", prompt, "--count", "2") for prompt in ("w1", "w2 w3 w4")]
+    assert all(len({*samples}) == 2 for samples in alone)
+    both = generate("--prompt", "w1", "--prompt", "w2 w3 w4", "--count", "2")
+    assert both == alone[0] + alone[1]
+    assert generate("--prompt", "w1") == alone[0][:1]
+    word = alone[0][0].split()[7]
+    (stopped,) = generate("--prompt", "w1", "--stop", word)
+    ended = stopped.split()
+    assert ended == alone[0][0].split()[: len(ended)]
+    assert ended.index(word, 1) == len(ended) - 1
+    for options, message in (
+        (["--count", "0"], "--count must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--stop", "zebra"], "--stop: not in the vocabulary: zebra"),
+        (["--top-p", "0"], "top_p must be above 0 and at most 1, got 0"),
+    ):
+        assert message in error_line(capsys, ["generate", "lm", run, *options])
+
+
+def test_letters_are_prompts_of_letters(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--batching", "random", "--hidden-size", "8", "--cell", "gru", "--epochs", "1"]
+    text = Path(train("other").parent / "book.txt")
+    text.write_text("The time traveller, for so it will be convenient. " * 40)
+    run = str(text.with_name("letters"))
+    settings = [*options, "--batch-size", "4", "--steps", "5", *EVALUATION.split()]
+    command = ["train", "timemachine", "--data", str(text), "--out", run, *settings]
+    assert main(command) == 0
+    capsys.readouterr()
+    for prompt, shown in (("The Time!", "the time"), ("", "")):
+        assert main(["generate", "lm", run, "--prompt", prompt, "--length", "9"]) == 0
+        sample = capsys.readouterr().out.removesuffix("\n")
+        assert sample.startswith(shown)
+        assert len(sample) == len(shown) + 9
+    assert main(["eval", "lm", run]) == 0
+    assert main(["show", run]) == 0
+    assert "model char-rnn takes no dropout, got 0.5" in error_line(
+        capsys, [*command, "--dropout", "0.5"]
+    )
+
+
 def test_character_level_runs(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(train("run", "--level", "char", "--epochs", "1"))
     capsys.readouterr()

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from helpers import threads
 from seqkern.data import Corpus, RandomBatches, Vocabulary
-from seqkern.models import Rnnlm
+from seqkern.models import AwdRnnlm, CharRnn, Rnnlm, SimpleRnnlm
 from seqkern.tasks.language import LanguageConfig, LanguageTask, evaluate, perplexity
 from seqkern.training import (
     ExampleBatches,
@@ -170,6 +171,82 @@ def test_gradients_are_clipped_to_the_norm(text: Tensor) -> None:
     assert moved.norm().item() == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_batches_of_variable_length_scale_the_learning_rate(text: Tensor) -> None:
+    config = replace(SMALL, batching="variable", steps=20, clip=None, epochs=1)
+    events: list[dict[str, Any]] = []
+    trainer = make(config, text, listeners=[events.append])
+    before = weights(trainer.model)
+    trainer.step()
+    length = trainer.batches.position
+    assert length != 20
+    for name, parameter in trainer.model.named_parameters():
+        if parameter.grad is not None:
+            moved = parameter.detach() - before[name]
+            torch.testing.assert_close(moved, -length / 20 * parameter.grad)
+    assert trainer.lr == 1.0
+    trainer = make(config, text, listeners=[events.append])
+    trainer.fit()
+    (epoch,) = (event for event in events if event["event"] == "epoch")
+    tokens = epoch["tokens_per_second"] * epoch["seconds"]
+    assert tokens == pytest.approx(3 * trainer.batches.position, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "nt-asgd"}, "lr_decay must be 1 with nt-asgd, got 4.0"),
+        (
+            {"optimizer": "nt-asgd", "lr_decay": 1.0, "monitor": "train"},
+            "monitor must be valid with nt-asgd, got train",
+        ),
+        ({"model": "char-rnn", "dropout": 0.5}, "model char-rnn takes no dropout, got 0.5"),
+        ({"model": "char-rnn", "embed_size": 7}, "model char-rnn takes no embed_size, got 7"),
+        ({"weight_drop": 0.5}, "model rnnlm takes no weight_drop, got 0.5"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LanguageConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, Rnnlm(12, 100, 100)),
+        ({"cell": "gru", "num_layers": 2, "dropout": 0.5}, Rnnlm(12, 100, 100, 2, 0.5, cell="gru")),
+        ({"model": "simple-rnnlm"}, SimpleRnnlm(12)),
+        ({"model": "char-rnn", "hidden_size": 7}, CharRnn(12, 7)),
+        ({"model": "char-rnn", "cell": "rnn_relu", "backend": "torch"}, None),
+        (
+            {
+                "model": "awd-rnnlm",
+                "embed_size": 5,
+                "weight_drop": 0.25,
+                "alpha": 2.0,
+                "tied": True,
+            },
+            AwdRnnlm(12, 5, 100, 1, weight_drop=0.25),
+        ),
+    ],
+)
+def test_models_are_built_by_the_settings_they_take(
+    settings: dict[str, Any], expected: torch.nn.Module | None
+) -> None:
+    expected = expected or CharRnn(12, 100, cell="rnn_relu", backend="torch")
+    model = build_model(LanguageConfig(vocab_size=12, **settings))
+    assert type(model) is type(expected)
+    assert [(n, p.shape) for n, p in model.named_parameters()] == [
+        (n, p.shape) for n, p in expected.named_parameters()
+    ]
+    if isinstance(model, AwdRnnlm):
+        own = (model.weight_drop, model.alpha, model.beta, model.embedding_dropout)
+        assert own == (0.25, 2.0, 0.0, 0.0)
+    else:
+        assert repr(model) == repr(expected)
+
+
 def test_diverged_training_stops(text: Tensor) -> None:
     with pytest.raises(FloatingPointError, match="training diverged in epoch 1, iteration 20, at"):
         make(replace(SMALL, lr=1e38, clip=None), text).fit()
@@ -290,8 +367,13 @@ class Killed(Exception):
         {"dropout": 0.4, "tied": True, "model": "better-rnnlm", "num_layers": 2},
         {"batching": "random", "optimizer": "adam", "lr": 0.01, "dropout": 0.3},
         {"model": "simple-rnnlm", "monitor": "train"},
+        {"batching": "variable", "steps": 5, "weight_decay": 1e-3},
+        {
+            **{"model": "awd-rnnlm", "cell": "gru", "tied": True, "num_layers": 2},
+            **{"weight_drop": 0.3, "embedding_dropout": 0.1, "hidden_dropout": 0.2, "beta": 1.0},
+        },
     ],
-    ids=["sgd", "dropout", "random-adam", "rnn"],
+    ids=["sgd", "dropout", "random-adam", "rnn", "variable", "awd"],
 )
 def test_resumed_training_is_bitwise_the_uninterrupted_one(
     text: Tensor, tmp_path: Path, setting: dict[str, Any]
@@ -316,6 +398,51 @@ def test_resumed_training_is_bitwise_the_uninterrupted_one(
     assert_bitwise_equal(weights(resumed.model), weights(whole.model))
     assert resumed.best == whole.best
     assert resumed.lr == whole.lr
+
+
+def test_averaging_judges_and_keeps_means_and_trains_on(
+    text: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = [9.0, 8.0, 8.5, 8.6, 7.0, 6.0]  # the fourth is worse than the second: it begins
+    seen: list[dict[str, Tensor]] = []
+
+    def use(scores: Iterator[float]) -> None:
+        def evaluate(task: LanguageTask, model: Rnnlm, split: str) -> dict[str, float]:
+            seen.append(weights(model))
+            return {"perplexity": next(scores)}
+
+        monkeypatch.setattr(LanguageTask, "evaluate", evaluate)
+
+    options: dict[str, Any] = {"optimizer": "nt-asgd", "averaging_window": 1, "lr_decay": 1.0}
+    config = replace(SMALL, epochs=6, dropout=0.2, checkpoint_iterations=7, **options)
+    use(iter(scores))
+    run = make_run(tmp_path / "whole", config)
+    whole = make(config, text, run)
+    steps: list[dict[str, Tensor]] = []
+    whole.listeners = [lambda e: steps.append(weights(whole.model)) if e["event"] == "epoch" else 0]
+    whole.fit()
+    assert_bitwise_equal(weights(run.load_model("best")), seen[5])
+    assert_bitwise_equal(weights(run.load_model("last")), weights(whole.model))
+    for name in ("linear.weight", "recurrent.weight_hh_l0"):
+        assert torch.equal(seen[3][name], steps[3][name])  # not yet means
+        assert not torch.equal(seen[4][name], steps[4][name])
+    assert whole.lr == SMALL.lr
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["epoch"] == 6:
+            raise Killed
+
+    use(iter(scores))
+    run = make_run(tmp_path / "run", config)
+    with pytest.raises(Killed):
+        make(config, text, run, listeners=[kill]).fit()
+    use(iter(scores[5:]))
+    resumed = Trainer(build_model(config), make_task(config, text), run)
+    resumed.resume()
+    assert (resumed.epoch, resumed.iteration) == (5, 14)
+    resumed.fit()
+    assert_bitwise_equal(weights(resumed.model), weights(whole.model))
+    assert_bitwise_equal(weights(run.load_model("best")), seen[5])
 
 
 def test_checkpoint_restores_all_random_generators(text: Tensor, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
             "seq2seq": ("answers of a sequence to sequence model", "generate_seq2seq"),
         },
     ),
+    "analyse": (
+        "count a text, or follow gradients through time",
+        {
+            "zipf": ("counts of a text's n-grams", "analyse"),
+            "ngram": ("an n-gram language model", "analyse"),
+            "gradients": ("norms of gradients that go back through 20 steps", "analyse"),
+        },
+    ),
     "show": ("curves, pictures and samples of a run", "show"),
     "import-book": ('import a pickle of "Deep Learning from Scratch 2"', "book"),
 }

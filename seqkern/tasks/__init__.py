@@ -19,6 +19,7 @@ TASKS: dict[str, tuple[str, str, str]] = {
     "lm": ("a language model", "language", "LanguageTask"),
     "cbow": ("word vectors through autograd", "cbow", "WordTask"),
     "seq2seq": ("a sequence to sequence model", "seq2seq", "Seq2seqTask"),
+    "series": ("a model of a time series", "series", "SeriesTask"),
 }
 """What each family is, its module here, and its class there."""
 

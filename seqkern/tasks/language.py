@@ -17,6 +17,7 @@ from seqkern.data import (
     Corpus,
     RandomBatches,
     SequentialBatches,
+    VariableLengthBatches,
     Vocabulary,
     detokenize,
     evaluation_blocks,
@@ -24,7 +25,8 @@ from seqkern.data import (
     tokenize,
 )
 from seqkern.data.text import EOS, UNK
-from seqkern.models import MODELS, Rnnlm
+from seqkern.models import CELLS, MODELS, AwdRnnlm, CharRnn
+from seqkern.tasks import _models
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.generation import generate
 from seqkern.training.run import Run
@@ -32,6 +34,13 @@ from seqkern.training.state import State
 from seqkern.training.task import Batches, Task, evaluating, part_of_batch
 
 TOKENS = "tokens"  # name of the vocabulary
+
+LANGUAGE_MODELS: dict[str, type[torch.nn.Module]] = {
+    **MODELS,
+    "char-rnn": CharRnn,
+    "awd-rnnlm": AwdRnnlm,
+}
+"""Model classes by name."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,23 @@ class LanguageConfig(RunConfig):
     lr_decay: float = 4.0
     clip: float | None = 0.25
     epochs: int = 4
-    model: str = setting("rnnlm", "which model", choices=tuple(MODELS))
+    model: str = setting("rnnlm", "which model", choices=tuple(LANGUAGE_MODELS))
+    cell: str | None = setting(None, "recurrent cell (default: by the model)", choices=CELLS)
     embed_size: int = setting(100, "numbers of an embedding, D", at_least=1)
     hidden_size: int = setting(100, "numbers of a recurrent state, H", at_least=1)
     num_layers: int = setting(1, "recurrent layers", at_least=1)
     dropout: float = setting(0.0, "probability of dropping an element", at_least=0, below=1)
     tied: bool = setting(False, "use the embedding's matrix for the output")
+    embedding_dropout: float = setting(0.0, "probability of dropping a word", at_least=0, below=1)
+    input_dropout: float = setting(
+        0.0, "of dropping a number of an embedding in all steps", at_least=0, below=1
+    )
+    hidden_dropout: float = setting(0.0, "likewise between layers", at_least=0, below=1)
+    weight_drop: float = setting(
+        0.0, "probability of dropping an element of weight_hh", at_least=0, below=1
+    )
+    alpha: float = setting(0.0, "factor of the penalty of large outputs", at_least=0)
+    beta: float = setting(0.0, "factor of the penalty of outputs that change", at_least=0)
     vocab_size: int = setting(0, "rows of the embedding, 0 until it is known", decided=True)
     level: str | None = setting(
         None, "what a token is (text: punctuation apart; default: by the data)", choices=LEVELS
@@ -60,11 +80,16 @@ class LanguageConfig(RunConfig):
     steps: int = setting(35, "steps of truncated back-propagation, T", at_least=1)
     batching: str = setting(
         "sequential",
-        "state carried from batch to batch, or reset for random windows",
-        choices=("sequential", "random"),
+        "state carried from batch to batch, of which each has its own length where variable; "
+        "or reset for random windows",
+        choices=("sequential", "variable", "random"),
     )
     eval_batch_size: int = setting(10, "lanes of an evaluation", at_least=1, evaluation=True)
     eval_steps: int = setting(35, "steps of an evaluation's block", at_least=1, evaluation=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _models.check(LANGUAGE_MODELS, self)
 
 
 class LanguageTask(Task[LanguageConfig]):
@@ -115,17 +140,9 @@ class LanguageTask(Task[LanguageConfig]):
         return cls(config, corpus)
 
     @staticmethod
-    def build_model(config: LanguageConfig) -> Rnnlm:
+    def build_model(config: LanguageConfig) -> torch.nn.Module:
         """The model of the settings, freshly initialised from torch's global generator."""
-        return MODELS[config.model](
-            config.vocab_size,
-            config.embed_size,
-            config.hidden_size,
-            config.num_layers,
-            config.dropout,
-            config.tied,
-            config.backend,
-        )
+        return _models.build(LANGUAGE_MODELS, config)
 
     @property
     def summary(self) -> str:
@@ -155,6 +172,10 @@ class LanguageTask(Task[LanguageConfig]):
         inputs, targets = batch
         return model(inputs, state, targets)
 
+    def share(self, batch: tuple[Tensor, Tensor]) -> float:
+        """Steps of the batch by those of the settings."""
+        return len(batch[0]) / self.config.steps
+
     def training_scores(self, loss: float) -> dict[str, float]:
         """Perplexity."""
         return {"perplexity": perplexity(loss)}
@@ -173,7 +194,7 @@ class LanguageTask(Task[LanguageConfig]):
         level = cast(LanguageConfig, run.config).level or "word"
         start = [t for t in start_of_line(level) if t in vocabulary] or [vocabulary.tokens[0]]
         ids = generate(
-            cast(Rnnlm, run.load_model()),
+            run.load_model(),
             vocabulary.encode(start).tolist(),
             100,
             temperature=0.8,
@@ -188,11 +209,13 @@ class _Lanes:
 
     def __init__(self, config: LanguageConfig, text: Tensor, rank: int, world: int) -> None:
         sizes = (text, config.batch_size, config.steps)
-        self.whole = (
-            RandomBatches(*sizes, config.seed)
-            if config.batching == "random"
-            else SequentialBatches(*sizes)
-        )
+        self.whole: SequentialBatches | RandomBatches
+        if config.batching == "random":
+            self.whole = RandomBatches(*sizes, config.seed)
+        elif config.batching == "variable":
+            self.whole = VariableLengthBatches(*sizes, config.seed)
+        else:
+            self.whole = SequentialBatches(*sizes)
         self.part = part_of_batch(config.batch_size, rank, world)
         self.carries_state = self.whole.carries_state
 
@@ -237,8 +260,8 @@ def evaluate(
 
     Parameters
     ----------
-    model : Rnnlm
-        Evaluated without dropout; its training mode is restored.
+    model : torch.nn.Module
+        One of `LANGUAGE_MODELS`. Evaluated without dropout; its training mode is restored.
     tokens : Tensor
         int64, shape (length,).
     batch_size, steps : int
@@ -254,8 +277,8 @@ def evaluate(
 
     Examples
     --------
-    >>> model = Rnnlm(vocab_size=50)
-    >>> 49 < evaluate(model, torch.randint(50, (1000,))) < 51
+    >>> model = CharRnn(vocab_size=50)
+    >>> 45 < evaluate(model, torch.randint(50, (1000,))) < 55
     True
     """
     device = next(model.parameters()).device
@@ -271,13 +294,19 @@ def evaluate(
 
 
 def prompt_tokens(text: str, level: str) -> list[str]:
-    """Tokens of a prompt, without a final `<eos>`; an empty prompt is the end of a line."""
+    """Tokens of a prompt, without a final `<eos>`; an empty prompt is the end of a line.
+
+    Examples
+    --------
+    >>> prompt_tokens("the cat", "word"), prompt_tokens("It is!", "letters")
+    (['the', 'cat'], ['i', 't', ' ', 'i', 's'])
+    """
     tokens = tokenize(text, level)
-    if level != "char" and tokens:
+    if tokens and tokens[-1] == EOS:
         tokens.pop()
     return tokens or start_of_line(level)
 
 
 def start_of_line(level: str) -> list[str]:
-    """What stands before a line: the end of another."""
-    return ["\n" if level == "char" else EOS]
+    """What stands before a line: the end of another, or of a word where there are no lines."""
+    return [{"char": "\n", "letters": " "}.get(level, EOS)]

@@ -97,12 +97,15 @@ class RunConfig:
     ...
     ValueError: lr must be above 0, got 0
     >>> sorted(settings(RunConfig))[:3]
-    ['backend', 'batch_size', 'checkpoint_iterations']
+    ['averaging_window', 'backend', 'batch_size']
     """
 
     data: str = setting("", "a path, or the name of data that the task makes", decided=True)
     batch_size: int = setting(20, "examples or lanes of a batch", at_least=1)
-    optimizer: str = setting("adam", "update rule", choices=("sgd", "adam"))
+    optimizer: str = setting("adam", "update rule", choices=("sgd", "adam", "nt-asgd"))
+    averaging_window: int = setting(
+        5, "nt-asgd: latest epochs that a new score is not compared with", at_least=1
+    )
     lr: float = setting(0.001, "learning rate at the start", above=0)
     lr_decay: float = setting(
         1.0, "divides lr after an epoch without a new best (1: never)", at_least=1
@@ -132,6 +135,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, about in settings(type(self)).items():
             about.check(name, getattr(self, name))
+        if self.optimizer == "nt-asgd":
+            for name, needed in (("lr_decay", 1), ("monitor", "valid")):
+                if (value := getattr(self, name)) != needed:
+                    raise ValueError(f"{name} must be {needed} with nt-asgd, got {value}")
 
     def to_mapping(self) -> dict[str, Any]:
         """The settings as a TOML file holds them."""

@@ -131,6 +131,10 @@ class Task(ABC, Generic[C]):
         `state` is None, or what the batch before returned where the batches carry it (detached).
         """
 
+    def share(self, batch: Any) -> float:
+        """A batch's size by that of a whole one; the learning rate of its step is in proportion."""
+        return 1.0
+
     def training_scores(self, loss: float) -> dict[str, float]:
         """Figures of an epoch's training by the mean of its batches' losses."""
         return {"loss": loss}

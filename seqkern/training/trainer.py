@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
+from seqkern.training.averaging import NTASGD
 from seqkern.training.checkpoint import (
     TRAINING,
     load_model_tensors,
@@ -95,6 +97,7 @@ class Trainer:
         self.state: State | None = None
         self.best: float | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._items = 0.0  # that the task counts, since the speed was last taken anew
         self._forward = torch.compile(model) if config.compile else model
 
     @property
@@ -162,30 +165,48 @@ class Trainer:
         average_gradients(self.model)
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
+        share = self.task.share(batch)
+        self._update(share)
+        self._items += share * self.task.items
         carries = self.batches.carries_state
         self.state = detach(state) if carries and state is not None else None
         self.loss_sum += loss.detach()
         self.iteration += 1
 
+    def _update(self, share: float) -> None:
+        """The optimiser's step at the learning rate times a batch's share of a whole one."""
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] *= share
+        self.optimizer.step()
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The parameters to judge and keep: their means, where the optimiser takes them."""
+        return self.optimizer.averaged() if isinstance(self.optimizer, NTASGD) else nullcontext()
+
     def _end_epoch(self) -> None:
         scores = {"train": self.task.training_scores(self._mean_loss())}
         speed, seconds = self._speed(), time.monotonic() - self._epoch_start
-        if self.config.monitor == "valid":
-            scores["valid"] = gather(self.task.evaluate(self.model, "valid"))[0]
-        if not all(math.isfinite(v) for figures in scores.values() for v in figures.values()):
-            raise self._diverged()
-        score, lr = scores[self.config.monitor][self.task.score], self.lr
-        improved = self.best is None or (
-            score > self.best if self.task.higher_is_better else score < self.best
-        )
-        if improved:
-            self.best = score
-            if self.run is not None and self.rank == 0:
-                save_checkpoint(
-                    self.run.checkpoint("best"), model_tensors(self.model), {self.task.score: score}
-                )
-        else:
+        with self._averaged():
+            if self.config.monitor == "valid":
+                scores["valid"] = gather(self.task.evaluate(self.model, "valid"))[0]
+            if not all(math.isfinite(v) for figures in scores.values() for v in figures.values()):
+                raise self._diverged()
+            score, lr = scores[self.config.monitor][self.task.score], self.lr
+            improved = self.best is None or (
+                score > self.best if self.task.higher_is_better else score < self.best
+            )
+            if improved:
+                self.best = score
+                if self.run is not None and self.rank == 0:
+                    meta = {self.task.score: score}
+                    save_checkpoint(self.run.checkpoint("best"), model_tensors(self.model), meta)
+        if isinstance(self.optimizer, NTASGD):
+            self.optimizer.observe(-score if self.task.higher_is_better else score)
+        if not improved:
             for group in self.optimizer.param_groups:
                 group["lr"] /= self.config.lr_decay
         self.epoch += 1
@@ -234,13 +255,12 @@ class Trainer:
 
     def _start_window(self) -> None:
         """Begin to take the time of training; an epoch's evaluation is left out."""
-        self._epoch_start, self._first = time.monotonic(), self.iteration
+        self._epoch_start, self._items = time.monotonic(), 0.0
 
     def _speed(self) -> dict[str, float]:
         """What the task counts, a second."""
-        items = (self.iteration - self._first) * self.task.items
         seconds = max(time.monotonic() - self._epoch_start, 1e-9)
-        return {f"{self.task.unit}_per_second": items / seconds}
+        return {f"{self.task.unit}_per_second": self._items / seconds}
 
     def _checkpoint_due(self) -> bool:
         every = self.config.checkpoint_iterations
@@ -320,5 +340,7 @@ def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Opt
     parameters, lr, decay = model.parameters(), config.lr, config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=decay)
+    if config.optimizer == "nt-asgd":
+        return NTASGD(parameters, lr, config.averaging_window, weight_decay=decay)
     # Fused: one pass over the parameters, where torch's default takes nine.
     return torch.optim.Adam(parameters, lr=lr, eps=config.eps, weight_decay=decay, fused=True)
