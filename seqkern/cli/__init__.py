@@ -28,10 +28,17 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         "evaluate a model",
         {
             **{family: (what, "evaluate") for family, (what, *_) in TASKS.items()},
+            "names": ("a classifier or generator of names", "eval_names"),
             "word2vec": ("word vectors", "eval_word2vec"),
         },
     ),
-    "generate": ("generate text", {"lm": ("a language model", "generate_lm")}),
+    "generate": (
+        "generate text",
+        {
+            "lm": ("a language model", "generate_lm"),
+            "names": ("a generator of names", "generate_names"),
+        },
+    ),
     "show": ("curves, pictures and samples of a run", "show"),
     "import-book": ('import an Rnnlm.pkl of "Deep Learning from Scratch 2"', "book"),
 }

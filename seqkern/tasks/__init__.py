@@ -17,6 +17,9 @@ __all__ = ["PRESETS", "TASKS", "Preset", "preset_config", "task_class"]
 
 TASKS: dict[str, tuple[str, str, str]] = {
     "lm": ("a language model", "language", "LanguageTask"),
+    "names": ("a classifier of names", "names", "NamesTask"),
+    "name-generation": ("a generator of names", "name_generation", "NameGenerationTask"),
+    "tags": ("a tagger of tokens", "tagging", "TaggingTask"),
 }
 """What each family is, its module here, and its class there."""
 
