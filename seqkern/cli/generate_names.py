@@ -41,6 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the names, one a line."""
+    if args.count < 1:
+        raise ValueError(f"--count must be at least 1, got {args.count}")
     device = use_machine(args)
     record = open_run(args.run, "name-generation")
     generator = torch.Generator()
@@ -71,4 +73,4 @@ def _condition(label: str | None, classes: Vocabulary | None, count: int) -> tor
     if label is None or label not in classes:
         expected = ", ".join(classes.tokens)
         raise ValueError(f"--condition must be one of {expected}, got {label}")
-    return classes.encode([label]).expand(max(count, 0))
+    return classes.encode([label]).expand(count)
