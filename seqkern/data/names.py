@@ -161,10 +161,9 @@ def load_names(
     labels_of = _read(Path(source), lower)
     found = sorted({label for labels in labels_of.values() for label in labels})
     classes = tuple(found if classes is None else classes)
-    if unknown_classes := [label for label in found if label not in classes]:
-        raise ValueError(
-            f"{source} has the class {unknown_classes[0]!r}, expected one of {', '.join(classes)}"
-        )
+    if not set(found) <= set(classes) or (classes and not found):
+        given, expected = (", ".join(some) or "none" for some in (found, classes))
+        raise ValueError(f"{source} has the classes {given}, expected some of {expected}")
     names = list(labels_of)
     strata = [tuple(sorted(labels_of[name])) for name in names]
     parts = {
@@ -218,14 +217,11 @@ def encode_names(
     >>> tokens.T.tolist(), lengths.tolist()
     ([[0, 1, 1, 0], [1, 0, 0, 0]], [4, 2])
     """
-    examples = [(_normalize(name.strip(), lower), 0) for name in names]
-    kept = _keep(examples, vocabulary)
-    if len(kept) < len(examples):
-        lost = next(
-            name for name, e in zip(names, examples, strict=True) if not _keep([e], vocabulary)
-        )
+    kept = [_keep([(_normalize(name.strip(), lower), 0)], vocabulary) for name in names]
+    if [] in kept:
+        lost = names[kept.index([])]
         raise ValueError(f"the name {lost!r} has no character of the vocabulary")
-    encoded = _encode(kept, vocabulary)
+    encoded = _encode([example for (example,) in kept], vocabulary)
     return encoded.tokens, encoded.lengths
 
 
