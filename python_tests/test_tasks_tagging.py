@@ -38,7 +38,7 @@ def test_tagger_has_the_whole_command_line(
 ) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     options = ["--data", str(file), "--hidden-size", "8", "--embed-size", "4", "--batch-size", "8"]
-    options += ["--lr", "0.03", "--dropout", "0.1", "--threads", "1"]
+    options += ["--lr", "0.03", "--schedule", "none", "--threads", "1"]
     for folder, epochs in ((run, "2"), (whole, "4")):
         assert (
             main(["train", "restoration", *options, "--out", str(folder), "--epochs", epochs]) == 0

@@ -28,7 +28,7 @@ EVALUATION = 512  # sequences evaluated at once
 
 
 class PaddedTask(Task[C]):
-    """A task whose data are sequences of unequal length.
+    """A task whose data are sequences of unequal length, padded.
 
     Attributes
     ----------

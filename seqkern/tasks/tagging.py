@@ -23,8 +23,9 @@ class TaggingConfig(RunConfig):
     """Settings of a tagger; the defaults are those of the preset restoration."""
 
     batch_size: int = 32
-    lr: float = 0.002
-    epochs: int = 8
+    lr: float = 0.005
+    schedule: str = "linear"
+    epochs: int = 12
     text: bool = setting(
         False, "the data is plain text, whose punctuation and capitals become tags"
     )
@@ -38,7 +39,7 @@ class TaggingConfig(RunConfig):
     num_layers: int = setting(1, "recurrent layers", at_least=1)
     cell: str = setting("lstm", "recurrent layer", choices=tuple(CELLS))
     bidirectional: bool = setting(True, "read the sentence from its end, too")
-    dropout: float = setting(0.3, "probability of dropping an element", at_least=0, below=1)
+    dropout: float = setting(0.5, "probability of dropping an element", at_least=0, below=1)
     vocab_size: int = setting(0, "tokens, 0 until it is known", decided=True)
     num_tags: int = setting(0, "tags, 0 until it is known", decided=True)
 
