@@ -9,8 +9,7 @@ import torch
 
 from seqkern.data import NameData, Vocabulary, load_names
 from seqkern.data.names import UNKNOWN, encode_names
-from seqkern.models import NameClassifier
-from seqkern.models._recurrent import CELLS
+from seqkern.models import CELLS, NameClassifier
 from seqkern.tasks.padded import LabelTask, checksum, decide
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.task import evaluating

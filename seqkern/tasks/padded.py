@@ -13,7 +13,6 @@ from torch import Tensor
 
 from seqkern.analysis.figures import plot_confusion
 from seqkern.data import NameData, Names, TagData, Tagged
-from seqkern.models._recurrent import within
 from seqkern.training.config import RunConfig
 from seqkern.training.run import Run
 from seqkern.training.state import State
@@ -122,7 +121,7 @@ class LabelTask(PaddedTask[C]):
             for tokens, lengths, targets in self.blocks(split, device):
                 logits = model(tokens, lengths)
                 if targets.dim() == 2:
-                    kept = within(lengths, len(tokens))
+                    kept = torch.arange(len(tokens), device=device)[:, None] < lengths
                     logits, targets = logits[kept], targets[kept]
                 yield logits, targets
 

@@ -9,8 +9,7 @@ import torch
 
 from seqkern.data import TagData, Vocabulary, load_tags
 from seqkern.data.tags import baselines
-from seqkern.models import BiLstmTagger
-from seqkern.models._recurrent import CELLS
+from seqkern.models import CELLS, BiLstmTagger
 from seqkern.tasks.padded import LabelTask, checksum, decide
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.progress import figures
