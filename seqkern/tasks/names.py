@@ -9,8 +9,8 @@ import torch
 
 from seqkern.data import NameData, Vocabulary, load_names
 from seqkern.data.names import UNKNOWN, encode_names
-from seqkern.models import CELLS, NameClassifier
-from seqkern.tasks.padded import LabelTask, checksum, decide
+from seqkern.models import NameClassifier
+from seqkern.tasks.padded import CELLS, LabelTask, checksum, decide
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.task import evaluating
 
@@ -32,7 +32,7 @@ class NameDataConfig(RunConfig):
     valid: float = setting(0.1, "share of the names for validation", at_least=0, below=1)
     test: float = setting(0.1, "share of the names for the test", at_least=0, below=1)
     hidden_size: int = setting(128, "numbers of a recurrent state, H", at_least=1)
-    cell: str = setting("lstm", "recurrent layer", choices=tuple(CELLS))
+    cell: str = setting("lstm", "recurrent layer", choices=CELLS)
     num_layers: int = setting(1, "recurrent layers", at_least=1)
     dropout: float = setting(0.0, "probability of dropping an element", at_least=0, below=1)
     vocab_size: int = setting(0, "characters, 0 until it is known", decided=True)

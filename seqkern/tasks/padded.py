@@ -23,6 +23,7 @@ C = TypeVar("C", bound=RunConfig)
 Batch = tuple[Tensor, Tensor, Tensor]
 """Tokens (T, N), lengths (N,), and labels (N,) or tags (T, N)."""
 
+CELLS = ("rnn", "lstm", "gru")  # of the models here
 EVALUATION = 512  # sequences evaluated at once
 
 

@@ -9,8 +9,8 @@ import torch
 
 from seqkern.data import TagData, Vocabulary, load_tags
 from seqkern.data.tags import baselines
-from seqkern.models import CELLS, BiLstmTagger
-from seqkern.tasks.padded import LabelTask, checksum, decide
+from seqkern.models import BiLstmTagger
+from seqkern.tasks.padded import CELLS, LabelTask, checksum, decide
 from seqkern.training.config import RunConfig, setting
 from seqkern.training.progress import figures
 
@@ -36,7 +36,7 @@ class TaggingConfig(RunConfig):
     embed_size: int = setting(64, "numbers of a token's vector, D", at_least=1)
     hidden_size: int = setting(128, "numbers of a state of each direction, H", at_least=1)
     num_layers: int = setting(1, "recurrent layers", at_least=1)
-    cell: str = setting("lstm", "recurrent layer", choices=tuple(CELLS))
+    cell: str = setting("lstm", "recurrent layer", choices=CELLS)
     bidirectional: bool = setting(True, "read the sentence from its end, too")
     dropout: float = setting(0.5, "probability of dropping an element", at_least=0, below=1)
     vocab_size: int = setting(0, "tokens, 0 until it is known", decided=True)
