@@ -69,8 +69,9 @@ def plot_heatmap(
     *,
     xlabel: str,
     ylabel: str,
+    label: str = "weight",
 ) -> None:
-    """Draw a matrix of weights into a PNG file, every row and column with its label.
+    """Draw a matrix of shares into a PNG file, every row and column with its label.
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ def plot_heatmap(
     columns, rows : sequence of str
         C and R labels, such as characters; a space is shown as an open box.
     xlabel, ylabel : str
+    label : str
+        What the values are.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def plot_heatmap(
         axis.set_ticks(range(len(labels)), [label.replace(" ", "\u2423") for label in labels])
     if max(map(len, columns), default=0) > 2:
         axes.tick_params("x", labelrotation=90)
-    figure.colorbar(image, label="weight")
+    figure.colorbar(image, label=label)
     figure.savefig(path)
 
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         "evaluate a model",
         {
             **{family: (what, "evaluate") for family, (what, *_) in TASKS.items()},
+            "names": ("a classifier or generator of names", "eval_names"),
             "word2vec": ("word vectors", "eval_word2vec"),
             "seq2seq": (TASKS["seq2seq"][0], "eval_seq2seq"),
         },
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[str, Module | dict[str, tuple[str, Module]]]] = {
         {
             "lm": ("a language model", "generate_lm"),
             "seq2seq": ("answers of a sequence to sequence model", "generate_seq2seq"),
+            "names": ("a generator of names", "generate_names"),
         },
     ),
     "analyse": (

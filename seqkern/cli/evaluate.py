@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     )
     task = load_task(record, args.data)
     scores = task.evaluate(model, args.split)
+    if report := task.report(model, args.split):
+        print(report)
     print(f"{task.summary}; {args.split} {figures(scores)}; {task.score}:")
     print(figure(scores[task.score]))
     return 0

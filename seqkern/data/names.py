@@ -67,9 +67,12 @@ class Names:
 
         In an order that depends on `seed` and `epoch`, each batch as long as its longest name.
         """
-        for index in batch_indices(len(self), batch_size, seed, epoch):
-            lengths = self.lengths[index]
-            yield self.tokens[: int(lengths.max()), index], lengths, self.labels[index]
+        return map(self.take, batch_indices(len(self), batch_size, seed, epoch))
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (T', N'), lengths and labels (N',) of some names, T' the longest one's length."""
+        lengths = self.lengths[index]
+        return self.tokens[: int(lengths.max()), index], lengths, self.labels[index]
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def load_names(
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    vocabulary: Vocabulary | None = None,
+    classes: Sequence[str] | None = None,
 ) -> NameData:
     """Read names, split them, and number their characters.
 
@@ -121,6 +126,11 @@ def load_names(
         Shares of the names, about the same of every set of classes.
     seed : int
         Of the split.
+    vocabulary : Vocabulary, optional
+        By which to number the characters, as a trained model has them; `max_characters` and
+        `unknown` then have no say.
+    classes : sequence of str, optional
+        By which to number the classes; default those of the source, sorted.
 
     Returns
     -------
@@ -132,7 +142,7 @@ def load_names(
         If there is no such file or folder, or no `.txt` file in the folder.
     ValueError
         If a file is no UTF-8 text, one line has a class and another none or several, a part has no
-        name, or an argument is out of range.
+        name, a class is not one of `classes`, or an argument is out of range.
 
     Examples
     --------
@@ -149,14 +159,19 @@ def load_names(
     if max_characters is not None and max_characters < 1:
         raise ValueError(f"max_characters must be at least 1, got {max_characters}")
     labels_of = _read(Path(source), lower)
-    classes = tuple(sorted({label for labels in labels_of.values() for label in labels}))
+    found = sorted({label for labels in labels_of.values() for label in labels})
+    classes = tuple(found if classes is None else classes)
+    if not set(found) <= set(classes) or (classes and not found):
+        given, expected = (", ".join(some) or "none" for some in (found, classes))
+        raise ValueError(f"{source} has the classes {given}, expected some of {expected}")
     names = list(labels_of)
     strata = [tuple(sorted(labels_of[name])) for name in names]
     parts = {
         part: [names[i] for i in indices]
         for part, indices in split_indices(strata, valid, test, seed).items()
     }
-    vocabulary = _characters(parts["train"], max_characters, unknown)
+    if vocabulary is None:
+        vocabulary = _characters(parts["train"], max_characters, unknown)
 
     number = {label: i for i, label in enumerate(classes)} or {"": 0}
     encoded = []
@@ -168,6 +183,46 @@ def load_names(
             raise ValueError(f"the {part} part of {source} has no name")
         encoded.append(_encode(kept, vocabulary))
     return NameData(vocabulary, classes, *encoded)
+
+
+def encode_names(
+    names: Sequence[str], vocabulary: Vocabulary, lower: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Names as `load_names` encodes them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        N of them.
+    vocabulary : Vocabulary
+        Of the characters. Without `<unk>`, others are left out.
+    lower : bool
+        Whether to make all letters small.
+
+    Returns
+    -------
+    tokens : Tensor
+        int64, shape (T, N).
+    lengths : Tensor
+        int64, shape (N,).
+
+    Raises
+    ------
+    ValueError
+        If there is no name, or one of which nothing is left.
+
+    Examples
+    --------
+    >>> tokens, lengths = encode_names(["Abba", "Ba"], Vocabulary(["a", "b"]), lower=True)
+    >>> tokens.T.tolist(), lengths.tolist()
+    ([[0, 1, 1, 0], [1, 0, 0, 0]], [4, 2])
+    """
+    kept = [_keep([(_normalize(name.strip(), lower), 0)], vocabulary) for name in names]
+    if [] in kept:
+        lost = names[kept.index([])]
+        raise ValueError(f"the name {lost!r} has no character of the vocabulary")
+    encoded = _encode([example for (example,) in kept], vocabulary)
+    return encoded.tokens, encoded.lengths
 
 
 def _read(source: Path, lower: bool) -> dict[str, set[str]]:
@@ -183,9 +238,12 @@ def _read(source: Path, lower: bool) -> dict[str, set[str]]:
         pairs = [_pair(line, source) if labelled else (line, "") for line in lines]
     names: dict[str, set[str]] = {}
     for name, label in pairs:
-        name = unicodedata.normalize("NFC", name.lower() if lower else name)
-        names.setdefault(name, set()).update([label] if label else [])
+        names.setdefault(_normalize(name, lower), set()).update([label] if label else [])
     return names
+
+
+def _normalize(name: str, lower: bool) -> str:
+    return unicodedata.normalize("NFC", name.lower() if lower else name)
 
 
 def _lines(file: Path) -> list[str]:

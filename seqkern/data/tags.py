@@ -56,10 +56,16 @@ class Tagged:
 
         In an order that depends on `seed` and `epoch`, each batch as long as its longest sentence.
         """
-        for index in batch_indices(len(self), batch_size, seed, epoch):
-            lengths = self.lengths[index]
-            steps = int(lengths.max())
-            yield self.tokens[:steps, index], lengths, self.tags[:steps, index]
+        return map(self.take, batch_indices(len(self), batch_size, seed, epoch))
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (T', N'), lengths (N',) and tags (T', N') of some sentences.
+
+        T' is the longest one's length.
+        """
+        lengths = self.lengths[index]
+        steps = int(lengths.max())
+        return self.tokens[:steps, index], lengths, self.tags[:steps, index]
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ def load_tags(
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    vocabulary: Vocabulary | None = None,
+    tags: Sequence[str] | None = None,
 ) -> TagData:
     """Read tagged sentences and number their tokens and tags.
 
@@ -106,6 +114,11 @@ def load_tags(
         Shares of the sentences of one file.
     seed : int
         Of their division.
+    vocabulary : Vocabulary, optional
+        By which to number the tokens, as a trained model has them; `max_vocabulary` then has no
+        say.
+    tags : sequence of str, optional
+        By which to number the tags; default those of the source, sorted.
 
     Returns
     -------
@@ -116,7 +129,8 @@ def load_tags(
     FileNotFoundError
         If there is no such folder or file, or a split is missing in the folder.
     ValueError
-        If a file is no UTF-8 text, a line is not of two columns, or a part has no sentence.
+        If a file is no UTF-8 text, a line is not of two columns, a part has no sentence, or a tag
+        is not one of `tags`.
 
     Examples
     --------
@@ -138,11 +152,17 @@ def load_tags(
     for split in SPLITS:
         if not parts[split]:
             raise ValueError(f"the {split} part of {source} has no sentence")
-    tags = tuple(sorted({tag for part in parts.values() for s in part for _, tag in s}))
-    words = [token for sentence in parts["train"] for token, _ in sentence]
-    vocabulary = Vocabulary.build(words, max_vocabulary)
-    number = Vocabulary(tags)
-    return TagData(vocabulary, tags, *(_encode(parts[s], vocabulary, number) for s in SPLITS))
+    found = sorted({tag for part in parts.values() for s in part for _, tag in s})
+    number = Vocabulary(found if tags is None else tags)
+    if unknown := [tag for tag in found if tag not in number]:
+        expected = ", ".join(number.tokens)
+        raise ValueError(f"{source} has the tag {unknown[0]!r}, expected one of {expected}")
+    if vocabulary is None:
+        words = [token for sentence in parts["train"] for token, _ in sentence]
+        vocabulary = Vocabulary.build(words, max_vocabulary)
+    return TagData(
+        vocabulary, number.tokens, *(_encode(parts[s], vocabulary, number) for s in SPLITS)
+    )
 
 
 def restoration(text: str, max_length: int = 60) -> list[Sentence]:
@@ -212,8 +232,14 @@ def _encode(sentences: Sequence[Sentence], vocabulary: Vocabulary, tags: Vocabul
     return Tagged(tokens, lengths, numbers)
 
 
-def baselines(data: TagData) -> dict[str, float]:
-    """Accuracies, in the test part, of tagging without regard to other tokens.
+def baselines(data: TagData, split: str = "test") -> dict[str, float]:
+    """Accuracies of tagging without regard to other tokens.
+
+    Parameters
+    ----------
+    data : TagData
+    split : {"train", "valid", "test"}
+        The part that is tagged.
 
     Returns
     -------
@@ -232,7 +258,7 @@ def baselines(data: TagData) -> dict[str, float]:
         counts[token][tag] += 1
     majority = Counter(tag for _, tag in _pairs(data.train)).most_common(1)[0][0]
     best = {token: of_token.most_common(1)[0][0] for token, of_token in counts.items()}
-    pairs = _pairs(data.test)
+    pairs = _pairs(getattr(data, split))
     return {
         "majority": sum(tag == majority for _, tag in pairs) / len(pairs),
         "unigram": sum(tag == best.get(token, majority) for token, tag in pairs) / len(pairs),

@@ -20,6 +20,9 @@ TASKS: dict[str, tuple[str, str, str]] = {
     "cbow": ("word vectors through autograd", "cbow", "WordTask"),
     "seq2seq": ("a sequence to sequence model", "seq2seq", "Seq2seqTask"),
     "series": ("a model of a time series", "series", "SeriesTask"),
+    "names": ("a classifier of names", "names", "NamesTask"),
+    "name-generation": ("a generator of names", "name_generation", "NameGenerationTask"),
+    "tags": ("a tagger of tokens", "tagging", "TaggingTask"),
 }
 """What each family is, its module here, and its class there."""
 

@@ -110,6 +110,9 @@ class RunConfig:
     lr_decay: float = setting(
         1.0, "divides lr after an epoch without a new best (1: never)", at_least=1
     )
+    schedule: str = setting(
+        "none", "linear: lr falls to 0 over all epochs' iterations", choices=("none", "linear")
+    )
     eps: float = setting(1e-8, "Adam's eps", at_least=0)
     weight_decay: float = setting(0.0, "times the weights is added to gradients", at_least=0)
     clip: float | None = setting(None, "limit of the gradients' global norm", above=0)
@@ -139,6 +142,10 @@ class RunConfig:
             for name, needed in (("lr_decay", 1), ("monitor", "valid")):
                 if (value := getattr(self, name)) != needed:
                     raise ValueError(f"{name} must be {needed} with nt-asgd, got {value}")
+        if self.schedule != "none" and self.lr_decay != 1:
+            raise ValueError(
+                f"lr_decay must be 1 with schedule {self.schedule}, got {self.lr_decay:g}"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """The settings as a TOML file holds them."""

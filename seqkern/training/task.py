@@ -153,6 +153,10 @@ class Task(ABC, Generic[C]):
         """
         return ""
 
+    def report(self, model: torch.nn.Module, split: str) -> str:
+        """More about the model on a part of the data, which `seqkern eval` prints."""
+        return ""
+
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
         """Write pictures of a trained model into a folder; return samples to print."""

@@ -157,6 +157,10 @@ class Trainer:
     def step(self) -> None:
         """One iteration: the next batch, forward, backward, update."""
         batch = self.batches.next()
+        if self.config.schedule == "linear":
+            done = self.epoch + self.iteration / len(self.batches)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * (1 - done / self.config.epochs)
         self.optimizer.zero_grad()
         bfloat16 = self.config.dtype == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
