@@ -265,8 +265,8 @@ def test_changes_of_all_workers_are_added(objective: str) -> None:
     for name, start in zip(("input", "output"), before, strict=True):
         expected, found = (getattr(trained, name).double() - start for trained in (one, many))
         assert expected.abs().max() > 1e-4
-        # Of two that publish a row at the same time, one may lose its changes.
-        assert error(found, expected.numpy()) < 0.1
+        # Of two that write a row at the same time, one may lose its change: 0.05 was seen.
+        assert (found - expected).norm() < 0.1 * expected.norm()
 
 
 @on_cpu
