@@ -265,8 +265,10 @@ def test_changes_of_all_workers_are_added(objective: str) -> None:
     for name, start in zip(("input", "output"), before, strict=True):
         expected, found = (getattr(trained, name).double() - start for trained in (one, many))
         assert expected.abs().max() > 1e-4
-        # Of two that write a row at the same time, one may lose its change: 0.05 was seen.
-        assert (found - expected).norm() < 0.1 * expected.norm()
+        # Of two that write a row at the same time, one may lose its change; not so in most rows.
+        rows = expected.norm(dim=1) > 0
+        errors = (found - expected).norm(dim=1)[rows] / expected.norm(dim=1)[rows]
+        assert errors.median() < 0.05
 
 
 @on_cpu
