@@ -21,8 +21,7 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 class WordVectorsTrainer {
  public:
-  // For so many words at a time. threads: that train at once. CBOW has no copies of rows: it was measured to learn less well
-  // from them.
+  // For so many words at a time. threads: that train at once.
   WordVectorsTrainer(const WordVectorsParams& p, int64_t words, int threads)
       : p_(p),
         draws_(p.noise == nullptr ? 0 : p.negatives),
@@ -32,8 +31,8 @@ class WordVectorsTrainer {
         outputs_(examples_.capacity() * (draws_ + 1 + p.most_nodes) + kLanes<float>),
         means_(examples_.capacity() * p.stride),
         changes_((p.deterministic ? examples_.capacity() : 1) * p.stride),
-        inputs_(p.input, p.input_rows, p.stride, p.cbow ? 1 : threads),
-        output_rows_(p.output, p.vocabulary - (p.path != nullptr), p.stride, p.cbow ? 1 : threads) {}
+        inputs_(p.input, p.input_rows, p.stride, copying(p, threads)),
+        output_rows_(p.output, p.vocabulary - (p.path != nullptr), p.stride, copying(p, threads)) {}
   WordVectorsTrainer(const WordVectorsParams& p, int threads) : WordVectorsTrainer(p, kBags, threads) {}
 
   // Trains on the places [begin, end), WordVectorsText::kChunk or fewer.
@@ -90,6 +89,10 @@ class WordVectorsTrainer {
 
  private:
   static constexpr int kBags = 4;
+
+  // Of so many threads, those with copies of rows, or 1. CBOW and hierarchical softmax have none: both were measured to learn
+  // less well from them.
+  static int copying(const WordVectorsParams& p, int threads) { return p.cbow || p.path != nullptr ? 1 : threads; }
 
   // Whether a row, by its offset, is the worker's.
   static bool is_own(int64_t offset, const Worker& worker) {
