@@ -191,11 +191,16 @@ def test_letters_are_prompts_of_letters(train: Train, capsys: pytest.CaptureFixt
     command = ["train", "timemachine", "--data", str(text), "--out", run, *settings]
     assert main(command) == 0
     capsys.readouterr()
+    nearly_uniform = ["--length", "300", "--temperature", "9", "--seed", "1"]
     for prompt, shown in (("The Time!", "the time"), ("", "")):
-        assert main(["generate", "lm", run, "--prompt", prompt, "--length", "9"]) == 0
+        assert main(["generate", "lm", run, "--prompt", prompt, *nearly_uniform]) == 0
         sample = capsys.readouterr().out.removesuffix("\n")
         assert sample.startswith(shown)
-        assert len(sample) == len(shown) + 9
+        assert len(sample) == len(shown) + 300, "<unk> is no letter"
+    assert main(["generate", "lm", run, "--skip", " ", *nearly_uniform]) == 0
+    sample = capsys.readouterr().out.removesuffix("\n")
+    assert "<unk>" in sample
+    assert " " not in sample
     assert main(["eval", "lm", run]) == 0
     assert main(["show", run]) == 0
     assert "model char-rnn takes no dropout, got 0.5" in error_line(

@@ -10,6 +10,7 @@ from seqkern.cli.evaluate import load_task, open_run
 from seqkern.cli.options import add_run_options, use_machine
 from seqkern.data import Vocabulary, detokenize
 from seqkern.data.contexts import seeded_generator
+from seqkern.data.text import UNK
 from seqkern.tasks.language import TOKENS, LanguageConfig, prompt_tokens
 from seqkern.training import generate as sample
 
@@ -38,9 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip",
         nargs="+",
-        default=[],
         metavar="TOKEN",
-        help="tokens never to generate, such as N '<unk>' $",
+        help=f"tokens never to generate, such as N {UNK} $ (default {UNK})",
     )
     parser.add_argument("--seed", type=int, help="for samples that repeat")
 
@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     texts = [text for text in args.prompt or [""] for _ in range(args.count)]
     prompts = [prompt_tokens(text, level) for text in texts]
     stop = [] if args.stop is None else [args.stop]
+    skip = [UNK] * (UNK in vocabulary) if args.skip is None else args.skip
     required = [("--prompt", prompt) for prompt in prompts]
-    for option, tokens in (*required, ("--skip", args.skip), ("--stop", stop)):
+    for option, tokens in (*required, ("--skip", skip), ("--stop", stop)):
         _require(option, tokens, vocabulary)
     # A generator of its own, so that a sample does not depend on those beside it.
     seed = secrets.randbits(63) if args.seed is None else args.seed
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
-        skip=vocabulary.encode(args.skip).tolist(),
+        skip=vocabulary.encode(skip).tolist(),
         stop=vocabulary.encode(stop).tolist()[0] if stop else None,
         generator=generators,
     )
