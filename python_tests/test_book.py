@@ -361,6 +361,9 @@ def test_imported_language_model_is_a_run(
     text.write_text("a b\n" * 2000)
     assert main(["import-book", pickled(arrays, tmp_path / "Rnnlm.pkl"), run]) == 0
     assert type(Run.open(run).load_model()) is (BetterRnnlm if tied else Rnnlm)
+    capsys.readouterr()
+    assert main(["show", run, "--data", str(text)]) == 0
+    assert set(capsys.readouterr().out.split()) == {"a", "b"}
     assert main(["eval", "lm", run, "--data", str(text)]) == 0
     found = float(capsys.readouterr().out.splitlines()[-1])
     expected = evaluate(model_from_book(arrays).eval(), load_corpus(text).test)
@@ -388,6 +391,12 @@ def test_imported_seq2seq_is_a_run(
     torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=0, atol=0)
     assert main(["eval", "seq2seq", run, "--data", str(questions)]) == 0
     assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1
+    pytest.importorskip("matplotlib")
+    assert "no data of its own: give --data" in error_line(capsys, ["show", run])
+    assert main(["show", run, "--data", str(questions)]) == 0
+    pictures = [path.name for path in sorted(Path(run, "plots").glob("*.png"))]
+    heat_maps = [f"attention-{n}.png" for n in (1, 2, 3, 4)]
+    assert pictures == (heat_maps if name == "AttentionSeq2seq" else [])
 
 
 def test_imported_vectors_are_evaluated(

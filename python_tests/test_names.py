@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from seqkern.data import NameData, Names, Vocabulary, load_names
-from seqkern.data.padded import batch_indices, encode_padded, split_indices
+from seqkern.data.padded import encode_padded, split_indices
 from seqkern.models import NameClassifier, NameGenerator
 from seqkern.models.sampling import draw
 
@@ -97,22 +97,14 @@ def test_tokens_are_the_names_characters_padded(folder: Path) -> None:
 
 
 @CPU
-def test_batches_have_every_name_once_and_no_empty_step(folder: Path) -> None:
+def test_taken_names_have_no_empty_step(folder: Path) -> None:
     part = load_names(folder).train
-    batches = list(part.batches(7, seed=1, epoch=2))
-    assert [len(lengths) for _, lengths, _ in batches[:-1]] == [7] * (len(batches) - 1)
-    seen = []
-    for tokens, lengths, labels in batches:
+    for index in torch.randperm(len(part)).split(7):
+        tokens, lengths, labels = part.take(index)
         assert len(tokens) == lengths.max()
-        seen += [
-            (*tokens[:n, i].tolist(), label)
-            for i, (n, label) in enumerate(zip(lengths, labels.tolist(), strict=True))
-        ]
-    rows = zip(part.tokens.T, part.lengths, part.labels.tolist(), strict=True)
-    assert sorted(seen) == sorted((*row[:n].tolist(), label) for row, n, label in rows)
-    again = next(part.batches(7, seed=1, epoch=2))
-    assert torch.equal(again[1], batches[0][1])
-    assert not torch.equal(next(part.batches(50, 1, 3))[0], next(part.batches(50, 1, 2))[0])
+        assert torch.equal(tokens, part.tokens[: len(tokens), index])
+        assert torch.equal(lengths, part.lengths[index])
+        assert torch.equal(labels, part.labels[index])
 
 
 @CPU
@@ -186,8 +178,6 @@ def test_bad_sources_and_arguments_are_refused(tmp_path: Path) -> None:
             load_names(file, **arguments)
     with pytest.raises(ValueError, match="texts is empty, expected at least one"):
         encode_padded([], Vocabulary(["a"]))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        batch_indices(3, 0, 0, 0)
 
 
 # Both models

@@ -75,14 +75,13 @@ def test_one_file_is_divided_by_the_seed(tmp_path: Path) -> None:
 
 
 @CPU
-def test_batches_have_every_sentence_once() -> None:
+def test_taken_sentences_have_no_empty_step() -> None:
     tokens = torch.tensor([[1, 2, 3], [4, 0, 5], [6, 0, 0]])
     part = Tagged(tokens, torch.tensor([3, 1, 2]), tokens + 1)
-    batches = list(part.batches(2))
-    assert sorted(n for _, lengths, _ in batches for n in lengths.tolist()) == [1, 2, 3]
-    for tokens, lengths, tags in batches:
-        assert len(tokens) == lengths.max()
-        assert torch.equal(tags, tokens + 1)
+    taken, lengths, tags = part.take(torch.tensor([2, 1]))
+    assert taken.tolist() == [[3, 2], [5, 0]]
+    assert lengths.tolist() == [2, 1]
+    assert torch.equal(tags, taken + 1)
 
 
 @CPU

@@ -48,6 +48,12 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield module
 
 
+def test_every_preset_is_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    experiments = importlib.import_module("zoo_runs").EXPERIMENTS
+    assert sorted(one.preset for one in experiments) == sorted(PRESETS)
+
+
 def train(zoo: Any, folder: Path) -> int:
     return zoo.main(["run", "--data-root", str(folder), "--out", str(folder / "runs")])
 

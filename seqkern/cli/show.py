@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seqkern.cli.options import data_source
 from seqkern.training import Run
 from seqkern.training.run import LOG
 
@@ -17,20 +19,27 @@ Curves = dict[str, dict[str, list[tuple[int, float]]]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument("--data", help="other data (default: the run's own)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write pictures into the run's folder `plots`, and print samples."""
     record = Run.open(args.run)
+    if args.data is not None:
+        data = data_source(args.data, record.task.sources)
+        record = replace(record, config=replace(record.config, data=data))
     curves = read_curves(record.folder / LOG)
     plots = record.folder / "plots"
-    picture = draw(curves)
     plots.mkdir(exist_ok=True)
-    picture.savefig(plots / "curves.png", dpi=120)
+    if curves:  # an imported model has none
+        draw(curves).savefig(plots / "curves.png", dpi=120)
     samples = record.task.show(record, plots)
+    pictures = sorted(plots.glob("*.png"))
+    if not samples and not pictures:
+        raise ValueError(f"run {args.run} has no epoch yet, and no data of its own: give --data")
     if samples:
         print(samples)
-    for path in sorted(plots.glob("*.png")):
+    for path in pictures:
         print(f"wrote {path}")
     return 0
 
@@ -41,7 +50,7 @@ def read_curves(log: Path) -> Curves:
     Raises
     ------
     ValueError
-        If the log is no JSON lines, or tells of no epoch.
+        If the log is no JSON lines.
     """
     epochs: dict[int, dict[str, Any]] = {}
     try:
@@ -51,8 +60,6 @@ def read_curves(log: Path) -> Curves:
                 epochs[event["epoch"]] = event
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{log} is not the log of a run: {error!r}") from error
-    if not epochs:
-        raise ValueError(f"{log} tells of no epoch yet")
     curves: Curves = defaultdict(lambda: defaultdict(list))
     for epoch, event in sorted(epochs.items()):
         for split in ("train", "valid"):

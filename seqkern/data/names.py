@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from seqkern.data.padded import batch_indices, encode_padded, split_indices
+from seqkern.data.padded import encode_padded, split_indices
 from seqkern.data.text import UNK
 from seqkern.data.vocabulary import Vocabulary
 
@@ -59,15 +59,6 @@ class Names:
     def accuracy_bound(self) -> float:
         """Greatest accuracy that a function of the name can have here."""
         return len(set(self.texts)) / len(self)
-
-    def batches(
-        self, batch_size: int, seed: int = 0, epoch: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Tokens (T', N'), lengths and labels (N',) of an epoch's batches.
-
-        In an order that depends on `seed` and `epoch`, each batch as long as its longest name.
-        """
-        return map(self.take, batch_indices(len(self), batch_size, seed, epoch))
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (T', N'), lengths and labels (N',) of some names, T' the longest one's length."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -105,35 +105,3 @@ def _every(share: float, count: int, rng: np.random.Generator) -> NDArray[np.boo
     """Mark a share of `count` places, at equal steps from a random start."""
     steps = np.floor(np.arange(count + 1) * share + rng.random())
     return np.diff(steps) > 0
-
-
-def batch_indices(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Indices of the batches of an epoch, every item once; the last batch may be smaller.
-
-    Parameters
-    ----------
-    count : int
-        Items.
-    batch_size : int
-    seed, epoch : int
-        The order depends on both.
-
-    Returns
-    -------
-    iterator of Tensor
-        int64, shape (N,) each.
-
-    Raises
-    ------
-    ValueError
-        If `batch_size` is below 1.
-
-    Examples
-    --------
-    >>> sorted(len(batch) for batch in batch_indices(10, 4, seed=0, epoch=1))
-    [2, 4, 4]
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
-    return iter(order.split(batch_size))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqkern.data.corpus import PYDOC_MAX_VOCABULARY, SPLITS, _read_text, _split_file
-from seqkern.data.padded import batch_indices, encode_padded, split_indices
+from seqkern.data.padded import encode_padded, split_indices
 from seqkern.data.pydoc import pydoc_splits
 from seqkern.data.text import split_paragraphs
 from seqkern.data.vocabulary import Vocabulary
@@ -48,15 +48,6 @@ class Tagged:
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def batches(
-        self, batch_size: int, seed: int = 0, epoch: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Tokens (T', N'), lengths (N',) and tags (T', N') of an epoch's batches.
-
-        In an order that depends on `seed` and `epoch`, each batch as long as its longest sentence.
-        """
-        return map(self.take, batch_indices(len(self), batch_size, seed, epoch))
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (T', N'), lengths (N',) and tags (T', N') of some sentences.

@@ -188,10 +188,12 @@ class LanguageTask(Task[LanguageConfig]):
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
         """A text of 100 tokens."""
-        vocabulary = run.vocabularies.get(TOKENS)
-        if vocabulary is None:  # a model imported without one
-            return ""
-        level = cast(LanguageConfig, run.config).level or "word"
+        config, vocabularies = cast(LanguageConfig, run.config), run.vocabularies
+        if not vocabularies:  # of an imported model
+            if not config.data:
+                return ""
+            vocabularies = cls.load(config).vocabularies
+        vocabulary, level = vocabularies[TOKENS], config.level or "word"
         start = [t for t in start_of_line(level) if t in vocabulary] or [vocabulary.tokens[0]]
         ids = generate(
             run.load_model(),
@@ -199,7 +201,7 @@ class LanguageTask(Task[LanguageConfig]):
             100,
             temperature=0.8,
             skip=vocabulary.encode([t for t in (UNK,) if t in vocabulary]).tolist(),
-            generator=torch.Generator().manual_seed(run.config.seed),
+            generator=torch.Generator().manual_seed(config.seed),
         )
         return detokenize(vocabulary.decode(ids), level)
 

@@ -203,7 +203,7 @@ class Trainer:
             improved = self.best is None or (
                 score > self.best if self.task.higher_is_better else score < self.best
             )
-            if improved:
+            if improved or score == self.best:  # of equal epochs, the later one
                 self.best = score
                 if self.run is not None and self.rank == 0:
                     meta = {self.task.score: score}
