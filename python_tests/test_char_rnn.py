@@ -11,7 +11,7 @@ from torch import Tensor
 from backend import not_on_host
 from helpers import error
 from seqkern.data import load_corpus
-from seqkern.models import CELLS, CharRnn, recurrent_layer
+from seqkern.models import CELLS, CharRnn, generate, recurrent_layer
 
 DATA = Path(os.environ.get("SEQKERN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 V, H = 11, 8
@@ -86,8 +86,8 @@ def test_prediction_feeds_the_prefix_and_then_its_own_tokens(cell: str) -> None:
     for _ in range(5):
         expected.append(int(logits[0, 0].argmax()))
         logits, state = model(torch.tensor([[expected[-1]]]), state)
-    assert model.predict(prefix, 5) == expected
-    assert model.predict(prefix, 0) == []
+    assert generate(model, prefix, 5, temperature=0) == expected
+    assert generate(model, prefix, 0, temperature=0) == []
 
 
 def test_autocast_to_bfloat16() -> None:
@@ -111,7 +111,7 @@ def test_a_text_is_learned_by_heart() -> None:
         loss, _ = model(text[:-1, None], None, text[1:, None])
         loss.backward()
         optimizer.step()
-    assert model.predict(text[:8].tolist(), 8) == text[:8].tolist()
+    assert generate(model, text[:8].tolist(), 8, temperature=0) == text[:8].tolist()
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -119,10 +119,6 @@ def test_bad_arguments_are_refused() -> None:
         CharRnn(V, H, cell="mgu")
     with pytest.raises(ValueError, match="backend must be one of seqkern, torch, got 'jax'"):
         recurrent_layer("rnn", 3, 4, backend="jax")
-    with pytest.raises(ValueError, match="prefix must hold at least one token, got none"):
-        CharRnn(V, H).predict([], 3)
-    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
-        CharRnn(V, H).predict([1], -1)
 
 
 @pytest.mark.backends("cpu", reason="touches no kernels")

@@ -8,8 +8,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from helpers import threads
-from seqkern.models import AwdRnnlm, Rnnlm
-from seqkern.training import generate
+from seqkern.models import AwdRnnlm, Rnnlm, generate
 
 pytestmark = pytest.mark.backends("cpu", reason="about generation, not the kernels")
 

@@ -16,9 +16,9 @@ from seqkern.cli.options import add_machine_options, use_machine
 from seqkern.cli.train import fit, report_test
 from seqkern.data import detokenize
 from seqkern.data.text import UNK
-from seqkern.models import Rnnlm
+from seqkern.models import Rnnlm, generate
 from seqkern.tasks.language import LanguageConfig, LanguageTask, prompt_tokens
-from seqkern.training import Run, Trainer, generate
+from seqkern.training import Run, Trainer
 
 SETTINGS = LanguageConfig(
     data="pydoc",

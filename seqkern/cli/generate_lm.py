@@ -11,8 +11,8 @@ from seqkern.cli.options import add_run_options, use_machine
 from seqkern.data import Vocabulary, detokenize
 from seqkern.data.contexts import seeded_generator
 from seqkern.data.text import UNK
+from seqkern.models import generate
 from seqkern.tasks.language import TOKENS, LanguageConfig, prompt_tokens
-from seqkern.training import generate as sample
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     # A generator of its own, so that a sample does not depend on those beside it.
     seed = secrets.randbits(63) if args.seed is None else args.seed
     generators = [seeded_generator(seed, i % args.count) for i in range(len(texts))]
-    samples = sample(
+    samples = generate(
         record.load_model(args.checkpoint, device),
         [vocabulary.encode(prompt).tolist() for prompt in prompts],
         args.length,

@@ -4,6 +4,7 @@ from seqkern.models.awd import AwdRnnlm, activation_penalty
 from seqkern.models.book import load_book_arrays, model_from_book
 from seqkern.models.cbow import CBOW, SimpleCBOW, SimpleSkipGram, SkipGram
 from seqkern.models.char_rnn import CharRnn
+from seqkern.models.generation import generate
 from seqkern.models.layers import CELLS, State, recurrent_layer
 from seqkern.models.names import NameClassifier, NameGenerator
 from seqkern.models.ngram import NgramModel
@@ -69,6 +70,7 @@ __all__ = [
     "export_onnx",
     "forecast_errors",
     "from_pretrained",
+    "generate",
     "greedy_search",
     "load_book_arrays",
     "model_from_book",

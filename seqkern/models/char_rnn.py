@@ -6,8 +6,6 @@ ids. Parameters start as torch.nn's do, which d2l's concise version leaves as th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -80,41 +78,3 @@ class CharRnn(Pretrained):
         if targets is None:
             return self.linear(hidden), state
         return linear_loss(self.linear, hidden, targets, self.backend), state
-
-    @torch.no_grad()
-    def predict(self, prefix: Sequence[int], n: int) -> list[int]:
-        """The n most probable tokens, one after another, after a prefix that warms up the state.
-
-        Parameters
-        ----------
-        prefix : sequence of int
-            At least one token id.
-        n : int
-
-        Returns
-        -------
-        list of int
-            The n new ids, without the prefix.
-
-        Raises
-        ------
-        ValueError
-            If `prefix` is empty or `n` negative.
-
-        Examples
-        --------
-        >>> len(CharRnn(vocab_size=28).predict([3, 1, 4], 5))
-        5
-        """
-        if len(prefix) == 0:
-            raise ValueError("prefix must hold at least one token, got none")
-        if n < 0:
-            raise ValueError(f"n must be at least 0, got {n}")
-        tokens = torch.tensor(prefix, dtype=torch.int64, device=self.linear.weight.device)[:, None]
-        ids: list[int] = []
-        state = None
-        for _ in range(n):
-            logits, state = self(tokens, state)
-            tokens = logits[-1:].argmax(2)
-            ids.append(int(tokens))
-        return ids

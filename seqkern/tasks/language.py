@@ -25,10 +25,9 @@ from seqkern.data import (
     tokenize,
 )
 from seqkern.data.text import EOS, UNK
-from seqkern.models import CELLS, MODELS, AwdRnnlm, CharRnn
+from seqkern.models import CELLS, MODELS, AwdRnnlm, CharRnn, generate
 from seqkern.tasks import _models
 from seqkern.training.config import RunConfig, setting
-from seqkern.training.generation import generate
 from seqkern.training.run import Run
 from seqkern.training.state import State
 from seqkern.training.task import Batches, Task, evaluating, part_of_batch

@@ -1,8 +1,7 @@
-"""The training of every task: loop, settings, runs, checkpoints; generation of text."""
+"""The training of every task: loop, settings, runs, checkpoints."""
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
 from seqkern.training.config import RunConfig, setting
-from seqkern.training.generation import generate
 from seqkern.training.progress import ConsoleProgress, JsonLog, TensorBoard
 from seqkern.training.run import Run
 from seqkern.training.task import Batches, ExampleBatches, Task, evaluating, part_of_batch
@@ -19,7 +18,6 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "evaluating",
-    "generate",
     "load_checkpoint",
     "part_of_batch",
     "save_checkpoint",
