@@ -35,7 +35,7 @@ SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 
 def record(job: Job) -> Record:
     """What the folder of a run tells; ValueError where it is not the run of its job."""
-    one, told, done = job.experiment, events(job.folder), finished(job.folder)
+    one, told, done = job.experiment, events(job.folder), finished(job)
     found = {"preset": one.preset, "data": one.data, "peer": job.peer, "seed": job.seed}
     if job.peer == NGRAMS:
         return {**found, "finished": done, "split": "test", "figures": told[-1]["test"]}
@@ -70,14 +70,17 @@ def check(job: Job, run: Run) -> None:
 
 
 def speeds(told: Sequence[Record], name: str) -> dict[str, float]:
-    """The median speed of the epochs on each machine."""
-    found, machine = defaultdict(list), ""
+    """The median speed of the epochs on each machine; or that of the one begun."""
+    found, begun, machine = defaultdict(list), {}, ""
     for event in told:
         if event["event"] == "start":
             machine = ", ".join(f"{fact} {value}" for fact, value in event["machine"].items())
         elif event["event"] == "epoch":
             found[machine].append(event[name])
-    return {machine: statistics.median(values) for machine, values in found.items() if machine}
+        elif event["event"] == "step":
+            begun[machine] = event[name]
+    medians = {machine: statistics.median(values) for machine, values in found.items()}
+    return {machine: speed for machine, speed in {**begun, **medians}.items() if machine}
 
 
 def mean_and_range(values: Sequence[float]) -> str:
@@ -104,10 +107,11 @@ def beside(experiment: Experiment, by_peer: dict[str, list[Record]]) -> str:
     """Results of what the experiment is compared with."""
     parts = []
     if by_peer[TORCH]:
-        whole = experiment.torch_epochs == preset_config(experiment.preset).epochs
+        epochs, seconds = experiment.torch_epochs, experiment.torch_seconds
+        length = f"{epochs} epoch{'s' * (epochs > 1)}" if seconds == math.inf else f"{seconds:g} s"
+        whole = seconds == math.inf and epochs == preset_config(experiment.preset).epochs
         told = result(by_peer[TORCH]) if whole else "for the speed only"
-        epochs = f"{experiment.torch_epochs} epoch{'s' * (experiment.torch_epochs > 1)}"
-        parts.append(f"torch.nn, {epochs}: {told}")
+        parts.append(f"torch.nn, {length}: {told}")
     if by_peer[NGRAMS]:
         parts.append(f"n-grams, logistic regression: {result(by_peer[NGRAMS])}")
     return "; ".join(parts)
@@ -166,7 +170,8 @@ def page(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
             "- A result is the mean over the seeds, with the range, of the parameters of the best "
             "epoch: on the test part, or in training where the preset has no other part.",
             "- A time is that of training with its validation, without the start of the program.",
-            "- A speed is the median over the epochs, validation left out; torch.nn's is that of "
+            "- A speed is the median over the epochs, validation left out, or that of the epoch "
+            "begun where none is done; torch.nn's is that of "
             "the same model on torch.nn and F.cross_entropy (`--backend torch`), trained on the "
             "same machine right before it.",
             *(f"- {letter}: {machine}" for machine, letter in letters.items()),

@@ -1,7 +1,7 @@
 """The experiments of docs/results/zoo.md, and how their runs are started."""
 
 import json
-import signal
+import math
 import subprocess
 import sys
 import time
@@ -28,6 +28,7 @@ class Experiment:
     data: str  # a path below the folder of all data, or the name of data that the task makes
     seeds: Sequence[int] = (0,)
     torch_epochs: int = 0  # of the run on torch's layers for each seed, 0: none
+    torch_seconds: float = math.inf  # its longest time
     ngrams: Sequence[str] | None = None  # flags of name_baseline.py, None: not beside n-grams
 
 
@@ -58,9 +59,9 @@ EXPERIMENTS = [
     Experiment("skip-gram", "ptb"),
     Experiment("rnnlm", "ptb", range(3), torch_epochs=1),
     Experiment("rnnlm-gru", "ptb", torch_epochs=1),
-    Experiment("awd-small", "ptb", torch_epochs=1),
-    Experiment("better-rnnlm", "ptb", torch_epochs=1),
-    Experiment("awd-lstm", "ptb", torch_epochs=1),
+    Experiment("awd-small", "ptb", torch_epochs=1, torch_seconds=120),
+    Experiment("better-rnnlm", "ptb", torch_epochs=1, torch_seconds=120),
+    Experiment("awd-lstm", "ptb", torch_epochs=1, torch_seconds=120),
 ]
 
 
@@ -88,14 +89,19 @@ def events(folder: Path) -> list[Event]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def finished(folder: Path) -> bool:
-    """Whether all epochs are done, and the test where there is one."""
-    told = events(folder)
+def time_limit(job: Job) -> float:
+    """The run's longest time, in seconds, where it is for the speed only."""
+    return job.experiment.torch_seconds if job.peer == TORCH else math.inf
+
+
+def finished(job: Job) -> bool:
+    """Whether all epochs are done, or the time limit is up, and the test where there is one."""
+    told = events(job.folder)
     reasons = [event["reason"] for event in told if event["event"] == "stop"]
-    if reasons[-1:] != ["finished"]:
+    if reasons[-1:] != ["finished"] and (time_limit(job) == math.inf or reasons[-1:] != ["time"]):
         return False
     last = told[-1]["event"]
-    return last == "test" or (last == "stop" and Run.open(folder).config.monitor == "train")
+    return last == "test" or (last == "stop" and Run.open(job.folder).config.monitor == "train")
 
 
 def command(job: Job, data_root: Path, machine: Sequence[str]) -> list[str]:
@@ -110,16 +116,13 @@ def command(job: Job, data_root: Path, machine: Sequence[str]) -> list[str]:
     return ["train", one.preset, "--out", str(job.folder), *data, *settings, *machine]
 
 
-def start(arguments: Sequence[str], seconds: float) -> int:
-    """Run `seqkern ARGUMENTS`; it is asked to stop after some seconds. Returns its status."""
+def start(arguments: Sequence[str]) -> int:
+    """Run `seqkern ARGUMENTS`; returns its status."""
     process = subprocess.Popen([sys.executable, "-m", "seqkern.cli", *arguments])
     try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # it writes a checkpoint
+        return process.wait()
     except KeyboardInterrupt:
-        pass  # the process has had it, too
-    return process.wait()
+        return process.wait()  # it has had Ctrl-C, too, and writes a checkpoint
 
 
 def classify_ngrams(job: Job, data_root: Path) -> None:
@@ -148,12 +151,14 @@ def run(
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        if finished(job.folder):
+        if finished(job):
             continue
         if job.peer == NGRAMS:
             classify_ngrams(job, data_root)
             continue
-        status = start(command(job, data_root, machine), left)
+        seconds = min(left, time_limit(job))
+        limit = [] if seconds == math.inf else ["--max-seconds", str(seconds)]
+        status = start([*command(job, data_root, machine), *limit])
         if status == INTERRUPTED:
             break
         if status != 0:

@@ -36,7 +36,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     settings = {**SIZES, "eval_batch_size": 2, "epochs": 2}
     monkeypatch.setitem(PRESETS, "tiny", Preset("lm", settings, "", "", "", "a guess", ""))
     monkeypatch.setitem(COMMANDS["train"][1], "tiny", ("", "train"))  # type: ignore[arg-type]
-    monkeypatch.setattr(runs, "start", lambda arguments, seconds: main(arguments))
+    monkeypatch.setattr(runs, "start", main)
     tiny = runs.Experiment("tiny", "words", (0, 1), torch_epochs=1, ngrams=["--lower"])
     monkeypatch.setattr(module, "EXPERIMENTS", [tiny])
     (tmp_path / "words").mkdir()
@@ -145,12 +145,22 @@ def test_what_is_no_experiment_or_not_its_run_is_refused(zoo: Any, tmp_path: Pat
         cells(zoo, tmp_path)
 
 
-def test_command_out_of_time_is_asked_to_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_run_for_the_speed_ends_in_time_and_others_go_on_after_it(
+    zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\ntrap 'exit 130' INT\nwhile true; do sleep 0.05; done\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    assert importlib.import_module("zoo_runs").start([], 0.5) == 130
+    kind = importlib.import_module("zoo_runs").Experiment
+    tiny = kind("tiny", "words", torch_epochs=2, torch_seconds=1e-3)
+    monkeypatch.setattr(zoo, "EXPERIMENTS", [tiny])
+    monkeypatch.setattr("seqkern.training.trainer.REPORT_INTERVAL", 1)
+    arguments = ["run", "--data-root", str(tmp_path), "--out", str(tmp_path / "runs")]
+    assert zoo.main([*arguments, "--max-seconds", "0.05"]) == 0
+    torch_log = tmp_path / "runs" / "tiny-torch-0" / "log.jsonl"
+    told = torch_log.read_text()
+    assert '"reason": "time", "epoch": 0, "iteration": 1' in told
+    assert not (tmp_path / "runs" / "tiny-seqkern-0").exists()  # the time of all was up
+    assert zoo.main(arguments) == 0
+    assert torch_log.read_text() == told
+    row = cells(zoo, tmp_path)
+    assert row[3].startswith("test perplexity ")
+    assert row[4] == "torch.nn, 0.001 s: for the speed only"
+    assert row[6].endswith(" times torch.nn's")

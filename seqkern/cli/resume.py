@@ -12,7 +12,7 @@ from seqkern.cli.options import (
     joined_processes,
     use_machine,
 )
-from seqkern.cli.train import add_log_options, train
+from seqkern.cli.train import add_process_options, train
 from seqkern.training import Run, RunConfig
 
 
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options; other settings stay as the run has them."""
     parser.add_argument("--resume", required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--data", help="where the run's data is now")
-    add_log_options(parser)
+    add_process_options(parser)
     add_settings(parser, RunConfig, wanted=lambda about: about.resumable)
 
 
@@ -32,4 +32,4 @@ def run(args: argparse.Namespace) -> int:
         chosen = given_settings(args, type(record.config))
         task = load_task(replace(record, config=replace(record.config, **chosen)), args.data)
         record = replace(record, config=task.config)
-        return train(record, task, device, rank, resume=True, tensorboard=args.tensorboard)
+        return train(args, record, task, device, rank, resume=True)

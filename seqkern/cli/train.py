@@ -43,13 +43,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="TOML file with settings, such as a run's config.toml"
     )
-    add_log_options(parser)
+    add_process_options(parser)
     add_settings(parser, task.Config, preset_config(name))
 
 
-def add_log_options(parser: argparse.ArgumentParser) -> None:
-    """Add the machine's options and --tensorboard."""
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    """Add the machine's options, --max-seconds and --tensorboard."""
     add_machine_options(parser)
+    parser.add_argument(
+        "--max-seconds", type=float, help="end after so long; --resume goes on (default: no limit)"
+    )
     parser.add_argument(
         "--tensorboard", action="store_true", help="write figures for TensorBoard into the run, too"
     )
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         task = cls.load(config)
         folder = Path(args.out or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
         record = Run(folder, cls, task.config, task.vocabularies, name)
-        return train(record, task, device, rank, tensorboard=args.tensorboard)
+        return train(args, record, task, device, rank)
 
 
 def _from_file(path: str, task: type[Task[Any]]) -> dict[str, Any]:
@@ -93,18 +96,25 @@ def _from_file(path: str, task: type[Task[Any]]) -> dict[str, Any]:
 
 
 def train(
+    args: argparse.Namespace,
     record: Run,
     task: Task[Any],
     device: torch.device,
-    rank: int = 0,
-    *,
+    rank: int,
     resume: bool = False,
-    tensorboard: bool = False,
 ) -> int:
     """Train, test and report, in one of the processes; returns the command's status."""
     if rank == 0:
         print(f"{task.summary}, device {device}, run {record.folder}", flush=True)
-    reason = fit(record, task, device, rank, resume=resume, tensorboard=tensorboard)
+    reason = fit(
+        record,
+        task,
+        device,
+        rank,
+        resume=resume,
+        tensorboard=args.tensorboard,
+        max_seconds=args.max_seconds,
+    )
     if rank == 0 and record.config.monitor == "valid":
         report_test(record, task, device)
     return 130 if reason == "interrupted" else 0
