@@ -19,17 +19,17 @@ from torch import Tensor
 
 from helpers import threads
 from seqkern.data import Corpus, RandomBatches, Vocabulary
-from seqkern.models import AwdRnnlm, CharRnn, Rnnlm, SimpleRnnlm
+from seqkern.models import AwdRnnlm, CharRnn, Rnnlm, SimpleRnnlm, generate
 from seqkern.tasks.language import LanguageConfig, LanguageTask, evaluate, perplexity
 from seqkern.training import (
     ExampleBatches,
     JsonLog,
     Run,
     Trainer,
-    generate,
     load_checkpoint,
     save_checkpoint,
 )
+from seqkern.training.adam import EpsilonHatAdam
 from seqkern.training.state import pack_state, unpack_state
 
 pytestmark = pytest.mark.backends("cpu", reason="about training, not the kernels")
@@ -310,14 +310,31 @@ def test_time_limit_stops_training(text: Tensor) -> None:
         {"optimizer": "adam", "weight_decay": 1e-4},
         {"backend": "torch"},
         {"optimizer": "sgd", "weight_decay": 1e-3},
+        {"optimizer": "adam-hat", "eps": 1e-4},
     ],
 )
 def test_loop_options_train(text: Tensor, option: dict[str, Any]) -> None:
-    lr = 0.05 if option.get("optimizer") == "adam" else 1.0
+    lr = 0.05 if "adam" in option.get("optimizer", "sgd") else 1.0
     trainer = make(replace(SMALL, lr=lr, **option), text)
     trainer.fit()
     assert trainer.best is not None
     assert trainer.best < 8
+
+
+def test_adam_hat_is_kingma_and_bas_efficient_form(rng: np.random.Generator) -> None:
+    lr, eps = 0.1, 1e-2  # large beside small gradients
+    parameter = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
+    optimizer = EpsilonHatAdam([parameter], lr=lr, eps=eps)
+    expected, m, v = np.zeros((3, 5))
+    for t in range(1, 30):
+        gradient = rng.normal(size=5) * 10.0 ** np.arange(-4, 1)
+        parameter.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        m += (1 - 0.9) * (gradient - m)
+        v += (1 - 0.999) * (gradient**2 - v)
+        rate = lr * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        expected = expected - rate * m / (np.sqrt(v) + eps)
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-10)
 
 
 # Batches of examples
@@ -368,13 +385,14 @@ class Killed(Exception):
         {"dropout": 0.4, "tied": True, "model": "better-rnnlm", "num_layers": 2},
         {"batching": "random", "optimizer": "adam", "lr": 0.01, "dropout": 0.3},
         {"model": "simple-rnnlm", "monitor": "train"},
+        {"optimizer": "adam-hat", "eps": 0.1, "lr": 0.05, "clip": None},
         {"batching": "variable", "steps": 5, "weight_decay": 1e-3},
         {
             **{"model": "awd-rnnlm", "cell": "gru", "tied": True, "num_layers": 2},
             **{"weight_drop": 0.3, "embedding_dropout": 0.1, "hidden_dropout": 0.2, "beta": 1.0},
         },
     ],
-    ids=["sgd", "dropout", "random-adam", "rnn", "variable", "awd"],
+    ids=["sgd", "dropout", "random-adam", "rnn", "adam-hat", "variable", "awd"],
 )
 def test_resumed_training_is_bitwise_the_uninterrupted_one(
     text: Tensor, tmp_path: Path, setting: dict[str, Any]

@@ -102,7 +102,11 @@ class RunConfig:
 
     data: str = setting("", "a path, or the name of data that the task makes", decided=True)
     batch_size: int = setting(20, "examples or lanes of a batch", at_least=1)
-    optimizer: str = setting("adam", "update rule", choices=("sgd", "adam", "nt-asgd"))
+    optimizer: str = setting(
+        "adam",
+        "update rule; adam-hat adds eps before the bias correction",
+        choices=("sgd", "adam", "adam-hat", "nt-asgd"),
+    )
     averaging_window: int = setting(
         5, "nt-asgd: latest epochs that a new score is not compared with", at_least=1
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seqkern.data.checkpoint import load_checkpoint, save_checkpoint
+from seqkern.training.adam import EpsilonHatAdam
 from seqkern.training.averaging import NTASGD
 from seqkern.training.checkpoint import (
     TRAINING,
@@ -346,5 +347,6 @@ def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Opt
         return torch.optim.SGD(parameters, lr=lr, weight_decay=decay)
     if config.optimizer == "nt-asgd":
         return NTASGD(parameters, lr, config.averaging_window, weight_decay=decay)
+    adam = EpsilonHatAdam if config.optimizer == "adam-hat" else torch.optim.Adam
     # Fused: one pass over the parameters, where torch's default takes nine.
-    return torch.optim.Adam(parameters, lr=lr, eps=config.eps, weight_decay=decay, fused=True)
+    return adam(parameters, lr=lr, eps=config.eps, weight_decay=decay, fused=True)
