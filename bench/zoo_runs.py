@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -118,11 +119,14 @@ def command(job: Job, data_root: Path, machine: Sequence[str]) -> list[str]:
 
 def start(arguments: Sequence[str]) -> int:
     """Run `seqkern ARGUMENTS`; returns its status."""
-    process = subprocess.Popen([sys.executable, "-m", "seqkern.cli", *arguments])
+    command = [sys.executable, "-m", "seqkern.cli", *arguments]
+    process = subprocess.Popen(command, start_new_session=True)  # so that Ctrl-C comes here only
     try:
         return process.wait()
     except KeyboardInterrupt:
-        return process.wait()  # it has had Ctrl-C, too, and writes a checkpoint
+        process.send_signal(signal.SIGINT)  # it writes a checkpoint
+        process.wait()
+        return INTERRUPTED
 
 
 def classify_ngrams(job: Job, data_root: Path) -> None:

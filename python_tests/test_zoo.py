@@ -3,8 +3,10 @@
 import importlib
 import itertools
 import json
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,3 +166,17 @@ def test_run_for_the_speed_ends_in_time_and_others_go_on_after_it(
     assert row[3].startswith("test perplexity ")
     assert row[4] == "torch.nn, 0.001 s: for the speed only"
     assert row[6].endswith(" times torch.nn's")
+
+
+def test_interrupt_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    program, told = tmp_path / "program", tmp_path / "told"
+    program.write_text(
+        f"#!/bin/sh\ntrap 'echo stopped > {told}; exit' INT\nwhile true; do sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    assert importlib.import_module("zoo_runs").start([]) == 130
+    assert told.read_text() == "stopped\n"
