@@ -283,8 +283,13 @@ def test_show_draws_curves_and_prints_a_sample(
     log = run / "log.jsonl"
     log.write_text(log.read_text().replace('"epoch": 2', '"epoch": 1') + log.read_text())
     curves = show.read_curves(log)
-    assert list(curves) == ["perplexity", "learning rate"]
+    assert list(curves) == ["perplexity"]  # the learning rate is constant
     assert [epoch for epoch, _ in curves["perplexity"]["valid"]] == [1, 2]
+    lines = log.read_text().splitlines(keepends=True)
+    (last,) = (i for i, line in enumerate(lines) if '"epoch", "epoch": 2' in line)
+    lines[last] = lines[last].replace('"lr": 2.0', '"lr": 0.5')
+    log.write_text("".join(lines))
+    assert show.read_curves(log)["learning rate"][""] == [(1, 2.0), (2, 0.5)]
     capsys.readouterr()
     assert main(["show", str(run)]) == 0
     output = capsys.readouterr().out

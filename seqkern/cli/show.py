@@ -15,6 +15,8 @@ from seqkern.training.run import LOG
 
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 
+COLOURS = {"train": "C0", "valid": "C1", "": "C2"}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 def read_curves(log: Path) -> Curves:
     """Figures of every epoch, by figure and split; of an epoch that was trained twice, the last.
 
+    The learning rate is among them where it changes.
+
     Raises
     ------
     ValueError
@@ -65,7 +69,9 @@ def read_curves(log: Path) -> Curves:
         for split in ("train", "valid"):
             for name, value in event.get(split, {}).items():
                 curves[name][split].append((epoch, value))
-        curves["learning rate"][""].append((epoch, event["lr"]))
+    rates = [(epoch, event["lr"]) for epoch, event in sorted(epochs.items())]
+    if len({rate for _, rate in rates}) > 1:
+        curves["learning rate"][""] = rates
     return curves
 
 
@@ -81,7 +87,7 @@ def draw(curves: Curves) -> Any:
     axes = picture.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, lines) in zip(axes, curves.items(), strict=True):
         for split, points in lines.items():
-            axis.plot(*zip(*points, strict=True), marker=".", label=split)
+            axis.plot(*zip(*points, strict=True), COLOURS[split], marker=".", label=split)
         axis.set_ylabel(name)
         if any(lines):
             axis.legend()
