@@ -11,9 +11,11 @@ zoo.json (the figures of each run) and zoo.svg (their curves).
 import argparse
 import json
 import math
+import shutil
 import signal
 import statistics
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -51,12 +53,21 @@ def record(job: Job) -> Record:
         "finished": done,
         "epoch": epochs[-1]["epoch"] if epochs else 0,
         "epochs": run.config.epochs,
+        "trained": trained(told) / run.config.epochs,
         "split": "test" if tested else run.config.monitor,
         "figures": told[-1]["test"] if tested else best.get(run.config.monitor),
         "seconds": sum(b["time"] - a["time"] for a, b in active),
         "unit": run.task.unit,
         "speeds": speeds(told, f"{run.task.unit}_per_second"),
     }
+
+
+def trained(told: Sequence[Record]) -> float:
+    """Epochs done, with the part of the one begun, by the last step that was reported."""
+    steps = [event for event in told if event["event"] in ("step", "epoch")]
+    if not steps or steps[-1]["event"] == "epoch":
+        return steps[-1]["epoch"] if steps else 0
+    return steps[-1]["epoch"] - 1 + steps[-1]["iteration"] / steps[-1]["iterations"]
 
 
 def check(job: Job, run: Run) -> None:
@@ -136,19 +147,45 @@ def row(experiment: Experiment, records: Sequence[Record], letters: dict[str, st
     """An experiment's line of the table."""
     by_peer = {p: [r for r in records if r["peer"] == p] for p in (OURS, TORCH, NGRAMS)}
     seeds = ", ".join(str(r["seed"]) for r in by_peer[OURS])
-    times = [r["seconds"] for r in by_peer[OURS] if r["finished"]]
     return [
         f"`seqkern train {experiment.preset} --data {experiment.data}`",
         seeds,
         PRESETS[experiment.preset].expected,
         result(by_peer[OURS]),
         beside(experiment, by_peer),
-        f"{statistics.fmean(times):,.0f} s" if times else "",
+        duration(by_peer[OURS]),
         speed(by_peer, letters),
     ]
 
 
-def page(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
+def duration(records: Sequence[Record]) -> str:
+    """The mean time of finished runs; without any, that so far and at this pace."""
+    if times := [r["seconds"] for r in records if r["finished"]]:
+        return f"{statistics.fmean(times):,.0f} s"
+    longest = max(records, key=lambda r: r["trained"])
+    if not longest["trained"]:
+        return ""
+    seconds = longest["seconds"]
+    return f"{seconds:,.0f} s so far, {seconds / longest['trained'] / 3600:,.1f} h at this pace"
+
+
+def samples(job: Job, out: Path) -> list[str]:
+    """What `seqkern show` prints of a run, and its attention, as lines of the page."""
+    run, preset = Run.open(job.folder), job.experiment.preset
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        text = run.task.show(run, Path(folder))
+        attention = Path(folder) / "attention-4.png"
+        if attention.exists():
+            picture = out / f"zoo-{preset}.png"
+            shutil.copy(attention, picture)
+            lines = ["", f"![attention of {preset}]({picture.name})"]
+    if text:
+        lines = ["", "```text", *text.splitlines(), "```", *lines]
+    return ["", f"### {preset}, seed {job.seed}", *lines] if lines else []
+
+
+def page(experiments: Sequence[Experiment], records: Sequence[Record], shown: list[str]) -> str:
     """The whole page."""
     machines = list(dict.fromkeys(m for r in records for m in r.get("speeds", ())))
     letters = {machine: chr(ord("A") + i) for i, machine in enumerate(machines)}
@@ -181,8 +218,18 @@ def page(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
             "",
             "![curves](zoo.svg)",
             "",
+            "## Samples",
+            "",
+            "What `seqkern show RUN` prints and draws of the first runs.",
+            *shown,
+            "",
         ]
     )
+
+
+def is_ours(job: Job, found: Record) -> bool:
+    """Whether a run is one on our layers, with an epoch done."""
+    return job.peer == OURS and found["epoch"] > 0
 
 
 def draw(found: Sequence[tuple[Job, Record]], path: Path) -> None:
@@ -191,13 +238,13 @@ def draw(found: Sequence[tuple[Job, Record]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
-    ours = [(job, r) for job, r in found if job.peer == OURS and r["epoch"] > 0]
-    presets = list(dict.fromkeys(job.experiment.preset for job, _ in ours))
+    ours = [job for job, r in found if is_ours(job, r)]
+    presets = list(dict.fromkeys(job.experiment.preset for job in ours))
     rows = math.ceil(len(presets) / 3)
     picture = Figure(figsize=(9, 2.4 * max(rows, 1)), layout="constrained")
     for place, preset in enumerate(presets, 1):
         axes = picture.add_subplot(rows, 3, place)
-        for job, _ in ours:
+        for job in ours:
             if job.experiment.preset == preset:
                 run = Run.open(job.folder)
                 split, score = run.config.monitor, run.task.score
@@ -216,7 +263,9 @@ def write_table(experiments: Sequence[Experiment], runs: Path, out: Path) -> Non
     records = [r for _, r in found]
     out.mkdir(parents=True, exist_ok=True)
     (out / "zoo.json").write_text(json.dumps(records, indent=1) + "\n")
-    (out / "zoo.md").write_text(page(experiments, records))
+    first = {job.experiment.preset: job for job, r in reversed(found) if is_ours(job, r)}
+    shown = [line for job in reversed(first.values()) for line in samples(job, out)]
+    (out / "zoo.md").write_text(page(experiments, records, shown))
     draw(found, out / "zoo.svg")
 
 

@@ -63,7 +63,8 @@ def train(zoo: Any, folder: Path) -> int:
 def cells(zoo: Any, folder: Path) -> list[str]:
     """The table's one row."""
     assert zoo.main(["table", str(folder / "runs"), "--out", str(folder / "out")]) == 0
-    row = (folder / "out" / "zoo.md").read_text().splitlines()[-3]
+    lines = (folder / "out" / "zoo.md").read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith("| `seqkern"))
     return [cell.strip() for cell in row.split("|")[1:-1]]
 
 
@@ -91,6 +92,8 @@ def test_table_of_finished_runs(zoo: Any, tmp_path: Path) -> None:
         "test accuracy 0.6500 (0.6000 to 0.7000)"
     )
     assert time.endswith(" s")
+    shown = (tmp_path / "out" / "zoo.md").read_text().partition("### tiny, seed 0")[2]
+    assert records[0].task.show(records[0], tmp_path).splitlines()[0] in shown
     assert " tokens/s, " in speed
     assert speed.endswith(" times torch.nn's")
     for path in (tmp_path / "out").iterdir():
@@ -124,7 +127,12 @@ def test_interrupted_run_is_told_and_resumed_exactly(
     figure = f"{epoch['valid']['perplexity']:.4f}"
     row = cells(zoo, tmp_path)
     assert row[3] == f"seed 0: epoch 1 of 2, validation perplexity {figure} so far"
-    assert row[5] == ""
+    (record,) = json.loads((tmp_path / "out" / "zoo.json").read_text())
+    assert record["trained"] == 0.5  # no step of the second epoch was reported
+    step_event = {"event": "step", "epoch": 2, "iteration": 20, "iterations": 29}
+    assert zoo.trained([*told, step_event]) == 1 + 20 / 29
+    record["seconds"] = 5400.0
+    assert zoo.duration([record]) == "5,400 s so far, 3.0 h at this pace"
 
     assert train(zoo, tmp_path) == 0
     assert cells(zoo, tmp_path)[3].startswith("test perplexity ")
