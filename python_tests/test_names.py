@@ -152,6 +152,18 @@ def test_a_file_may_have_a_class_after_a_tab(tmp_path: Path) -> None:
 
 
 @CPU
+def test_one_class_alone_is_none(tmp_path: Path) -> None:
+    (tmp_path / "bird.txt").write_text("gull\nrook\nwren\nlark\ntern\n")
+    data = load_names(tmp_path, valid=0.2, test=0.2)
+    assert data.classes == ()
+    assert load_names(tmp_path, valid=0.2, test=0.2, classes=()).classes == ()
+    known = load_names(tmp_path, valid=0.2, test=0.2, classes=("ant", "bird"))
+    assert known.train.labels.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="has the classes bird, expected some of ant"):
+        load_names(tmp_path, classes=("ant",))
+
+
+@CPU
 def test_bad_sources_and_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file or folder of names"):
         load_names(tmp_path / "none.txt")

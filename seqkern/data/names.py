@@ -104,7 +104,7 @@ def load_names(
     ----------
     source : str or Path
         A folder with a file `CLASS.txt` for each class; or one file, of lines `name<TAB>class` or
-        of names alone.
+        of names alone. One class alone is none.
     lower : bool
         Whether to make all letters small.
     max_characters : int, optional
@@ -151,6 +151,8 @@ def load_names(
         raise ValueError(f"max_characters must be at least 1, got {max_characters}")
     labels_of = _read(Path(source), lower)
     found = sorted({label for labels in labels_of.values() for label in labels})
+    if len(found) == 1 and not classes:
+        found, labels_of = [], {name: set() for name in labels_of}
     classes = tuple(found if classes is None else classes)
     if not set(found) <= set(classes) or (classes and not found):
         given, expected = (", ".join(some) or "none" for some in (found, classes))
