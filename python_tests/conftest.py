@@ -5,6 +5,7 @@ two tests share theirs. The hash is CRC-32, because Python's own `hash` of a str
 to run.
 """
 
+import signal
 import zlib
 
 import numpy as np
@@ -22,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the tests' modules know the backend as they are imported."""
+    """Let the tests' modules know the backend as they are imported; let Ctrl-C be heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background job
     backend.NAME = config.getoption("--backend")
     config.addinivalue_line(
         "markers", "backends(*names, reason): the backends that a test is for, and why these alone"
