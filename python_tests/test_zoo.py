@@ -158,12 +158,14 @@ def test_what_is_no_experiment_or_not_its_run_is_refused(zoo: Any, tmp_path: Pat
 def test_run_for_the_speed_ends_in_time_and_others_go_on_after_it(
     zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = importlib.import_module("zoo_runs").Experiment
-    tiny = kind("tiny", "words", torch_epochs=2, torch_seconds=1e-3)
+    runs = importlib.import_module("zoo_runs")
+    clock = itertools.count()  # a second goes by whenever it is asked
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    tiny = runs.Experiment("tiny", "words", torch_epochs=2, torch_seconds=1e-3)
     monkeypatch.setattr(zoo, "EXPERIMENTS", [tiny])
     monkeypatch.setattr("seqkern.training.trainer.REPORT_INTERVAL", 1)
     arguments = ["run", "--data-root", str(tmp_path), "--out", str(tmp_path / "runs")]
-    assert zoo.main([*arguments, "--max-seconds", "0.05"]) == 0
+    assert zoo.main([*arguments, "--max-seconds", "1.5"]) == 0
     torch_log = tmp_path / "runs" / "tiny-torch-0" / "log.jsonl"
     told = torch_log.read_text()
     assert '"reason": "time", "epoch": 0, "iteration": 1' in told
