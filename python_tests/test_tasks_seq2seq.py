@@ -209,7 +209,12 @@ def test_two_processes_train_as_one(train: Train, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    code = f"from seqkern.cli import main; assert main({command(run, '--epochs', '1')}) == 0"
+    code = (
+        f"from seqkern.cli import main; assert main({command(run, '--epochs', '1')}) == 0\n"
+        "from pathlib import Path\n"
+        "threads = [p.read_text() for p in Path('/proc/self/task').glob('*/comm')]\n"
+        "assert not any('gloo' in name for name in threads), threads"
+    )
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(

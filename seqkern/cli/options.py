@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ def joined_processes(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
         args.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if cuda:
         torch.cuda.set_device(args.device)
+    # torch's optimisers import it. After the group is made, that keeps the group's threads, and one
+    # that still holds a tensor as the interpreter ends aborts the process.
+    importlib.import_module("torch._dynamo")
     torch.distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         yield torch.distributed.get_rank(), count
