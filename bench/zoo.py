@@ -249,7 +249,8 @@ def draw(found: Sequence[tuple[Job, Record]], path: Path) -> None:
                 run = Run.open(job.folder)
                 split, score = run.config.monitor, run.task.score
                 points = read_curves(job.folder / LOG)[score][split]
-                axes.plot(*zip(*points, strict=True), marker=".", label=f"seed {job.seed}")
+                marker = "." if len(points) <= 50 else ""
+                axes.plot(*zip(*points, strict=True), marker=marker, label=f"seed {job.seed}")
         axes.set(title=preset, xlabel="epoch", ylabel=f"{SPLITS[split]} {score}")
         axes.legend()
     picture.savefig(path, metadata={"Date": None})
