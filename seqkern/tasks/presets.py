@@ -295,7 +295,7 @@ PRESETS: dict[str, Preset] = {
         what="AWD-LSTM of a size for a CPU, with settings of ours",
         data="PTB",
         size="3.5 million",
-        expected="not yet measured",
+        expected="test perplexity 80.8, seed 0",
         time="100 min, 1 core",
     ),
     "timemachine": Preset(
