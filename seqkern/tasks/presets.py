@@ -176,8 +176,8 @@ PRESETS: dict[str, Preset] = {
         what="dates without attention",
         data="50,000 dates",
         size="576 thousand",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="0 % of 5,000, seed 0",
+        time="170 s, 1 core",
     ),
     "dates-peeky": Preset(
         task="seq2seq",
@@ -191,8 +191,8 @@ PRESETS: dict[str, Preset] = {
         what="dates with a peeky decoder in place of attention",
         data="50,000 dates",
         size="853 thousand",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="100 % of 5,000, seed 0",
+        time="200 s, 1 core",
     ),
     "dates-transformer": Preset(
         task="seq2seq",
