@@ -4,8 +4,9 @@
     python bench/zoo.py table RUNS --out docs/results
 
 `run` starts what is missing of the runs listed in zoo_runs.py, and goes on with what was
-interrupted; it writes nothing but the runs' folders in RUNS. `table` reads them, and writes zoo.md,
-zoo.json (the figures of each run) and zoo.svg (their curves).
+interrupted; it writes nothing but the runs' folders in RUNS. `table` writes zoo.json, what the
+page tells of each run, and from it zoo.md and zoo.svg (curves). Runs of an earlier zoo.json that
+are not in RUNS keep their place.
 """
 
 import argparse
@@ -33,9 +34,10 @@ from seqkern.training.run import LOG
 
 Record = dict[str, Any]
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+CURVE_POINTS = 100  # of a run, about
 
 
-def record(job: Job) -> Record:
+def record(job: Job, out: Path) -> Record:
     """What the folder of a run tells; ValueError where it is not the run of its job."""
     one, told, done = job.experiment, events(job.folder), finished(job)
     found = {"preset": one.preset, "data": one.data, "peer": job.peer, "seed": job.seed}
@@ -59,7 +61,17 @@ def record(job: Job) -> Record:
         "seconds": sum(b["time"] - a["time"] for a, b in active),
         "unit": run.task.unit,
         "speeds": speeds(told, f"{run.task.unit}_per_second"),
+        "score": run.task.score,
+        "monitor": run.config.monitor,
+        "curve": curve(run) if job.peer == OURS else [],
+        "shown": samples(job, run, out) if job.peer == OURS and epochs else [],
     }
+
+
+def curve(run: Run) -> list[tuple[int, float]]:
+    """Epochs and their score, the last among them."""
+    points = read_curves(run.folder / LOG).get(run.task.score, {}).get(run.config.monitor, [])
+    return points[:: -math.ceil(len(points) / CURVE_POINTS)][::-1] if points else []
 
 
 def trained(told: Sequence[Record]) -> float:
@@ -169,9 +181,11 @@ def duration(records: Sequence[Record]) -> str:
     return f"{seconds:,.0f} s so far, {seconds / longest['trained'] / 3600:,.1f} h at this pace"
 
 
-def samples(job: Job, out: Path) -> list[str]:
-    """What `seqkern show` prints of a run, and its attention, as lines of the page."""
-    run, preset = Run.open(job.folder), job.experiment.preset
+def samples(job: Job, run: Run, out: Path) -> list[str]:
+    """Of an experiment's first run: what `seqkern show` prints, and its attention, as lines."""
+    preset = job.experiment.preset
+    if job.seed != job.experiment.seeds[0]:
+        return []
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         text = run.task.show(run, Path(folder))
@@ -185,7 +199,7 @@ def samples(job: Job, out: Path) -> list[str]:
     return ["", f"### {preset}, seed {job.seed}", *lines] if lines else []
 
 
-def page(experiments: Sequence[Experiment], records: Sequence[Record], shown: list[str]) -> str:
+def page(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
     """The whole page."""
     machines = list(dict.fromkeys(m for r in records for m in r.get("speeds", ())))
     letters = {machine: chr(ord("A") + i) for i, machine in enumerate(machines)}
@@ -221,53 +235,55 @@ def page(experiments: Sequence[Experiment], records: Sequence[Record], shown: li
             "## Samples",
             "",
             "What `seqkern show RUN` prints and draws of the first runs.",
-            *shown,
+            *(line for r in records for line in r.get("shown", ())),
             "",
         ]
     )
 
 
-def is_ours(job: Job, found: Record) -> bool:
-    """Whether a run is one on our layers, with an epoch done."""
-    return job.peer == OURS and found["epoch"] > 0
-
-
-def draw(found: Sequence[tuple[Job, Record]], path: Path) -> None:
-    """Draw the score of every epoch, a panel an experiment and a line a seed, as SVG."""
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Draw the curves, a panel an experiment and a line a seed, as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
-    ours = [job for job, r in found if is_ours(job, r)]
-    presets = list(dict.fromkeys(job.experiment.preset for job in ours))
-    rows = math.ceil(len(presets) / 3)
+    matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans"]
+    panels = defaultdict(list)
+    for r in records:
+        if r.get("curve"):
+            panels[r["preset"]].append(r)
+    rows = math.ceil(len(panels) / 3)
     picture = Figure(figsize=(9, 2.4 * max(rows, 1)), layout="constrained")
-    for place, preset in enumerate(presets, 1):
+    for place, (preset, found) in enumerate(panels.items(), 1):
         axes = picture.add_subplot(rows, 3, place)
-        for job in ours:
-            if job.experiment.preset == preset:
-                run = Run.open(job.folder)
-                split, score = run.config.monitor, run.task.score
-                points = read_curves(job.folder / LOG)[score][split]
-                marker = "." if len(points) <= 50 else ""
-                axes.plot(*zip(*points, strict=True), marker=marker, label=f"seed {job.seed}")
-        axes.set(title=preset, xlabel="epoch", ylabel=f"{SPLITS[split]} {score}")
+        for r in found:
+            marker = "." if len(r["curve"]) <= 10 else ""
+            axes.plot(*zip(*r["curve"], strict=True), marker=marker, label=f"seed {r['seed']}")
+        ylabel = f"{SPLITS[found[0]['monitor']]} {found[0]['score']}"
+        axes.set(title=preset, xlabel="epoch", ylabel=ylabel)
         axes.legend()
     picture.savefig(path, metadata={"Date": None})
 
 
 def write_table(experiments: Sequence[Experiment], runs: Path, out: Path) -> None:
-    """Write zoo.md, zoo.json and zoo.svg."""
-    found = [(job, record(job)) for job in jobs(experiments, runs) if events(job.folder)]
-    if not found:
-        raise ValueError(f"folder {runs} holds no run of an experiment")
-    records = [r for _, r in found]
+    """Write zoo.json, zoo.md and zoo.svg."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "zoo.json").write_text(json.dumps(records, indent=1) + "\n")
-    first = {job.experiment.preset: job for job, r in reversed(found) if is_ours(job, r)}
-    shown = [line for job in reversed(first.values()) for line in samples(job, out)]
-    (out / "zoo.md").write_text(page(experiments, records, shown))
-    draw(found, out / "zoo.svg")
+    kept = out / "zoo.json"
+    earlier = json.loads(kept.read_text()) if kept.exists() else []
+    known = {(r["preset"], r["peer"], r["seed"]): r for r in earlier}
+    records = []
+    for job in jobs(experiments, runs):
+        name = job.experiment.preset, job.peer, job.seed
+        if events(job.folder):
+            records.append(record(job, out))
+        elif name in known:
+            records.append(known[name])
+    if not records:
+        raise ValueError(f"folder {runs} holds no run of an experiment")
+    lines = ",\n".join(json.dumps(r, ensure_ascii=False) for r in records)
+    kept.write_text(f"[\n{lines}\n]\n")
+    (out / "zoo.md").write_text(page(experiments, records))
+    draw(records, out / "zoo.svg")
 
 
 def chosen(only: Sequence[str] | None) -> list[Experiment]:
@@ -291,16 +307,14 @@ def main(arguments: Sequence[str]) -> int:
     write = commands.add_parser("table", help="write the table")
     write.add_argument("runs", type=Path, help="folder of the runs' folders")
     write.add_argument("--out", type=Path, required=True, help="folder of the files")
-    for command in (train, write):
-        command.add_argument("--only", nargs="+", metavar="PRESET", help="these (default: all)")
+    train.add_argument("--only", nargs="+", metavar="PRESET", help="these (default: all)")
     args = parser.parse_args(arguments)
-    experiments = chosen(args.only)
     if args.command == "table":
-        write_table(experiments, args.runs, args.out)
+        write_table(EXPERIMENTS, args.runs, args.out)
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # even if started in the background
     machine = ["--threads", args.threads, "--device", args.device]
-    failed = run(experiments, args.out, args.data_root, machine, args.max_seconds)
+    failed = run(chosen(args.only), args.out, args.data_root, machine, args.max_seconds)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -106,6 +106,41 @@ def test_table_of_finished_runs(zoo: Any, tmp_path: Path) -> None:
     assert alone.partition(": ")[2] == speed.partition(": ")[2].rpartition(", ")[0]
 
 
+def test_runs_of_an_earlier_table_keep_their_place(zoo: Any, tmp_path: Path) -> None:
+    assert train(zoo, tmp_path) == 0
+    before = cells(zoo, tmp_path)
+    picture = (tmp_path / "out" / "zoo.svg").read_text()
+    page = (tmp_path / "out" / "zoo.md").read_text()
+    for peer, seed in itertools.product(("seqkern", "torch"), (0, 1)):
+        (tmp_path / "runs" / f"tiny-{peer}-{seed}").rename(tmp_path / f"{peer}-{seed}")
+    assert cells(zoo, tmp_path) == before  # of zoo.json, but for the n-grams'
+    assert (tmp_path / "out" / "zoo.svg").read_text() == picture
+    assert (tmp_path / "out" / "zoo.md").read_text() == page
+
+    again = tmp_path / "runs" / "tiny-seqkern-1"
+    (tmp_path / "seqkern-0").rename(again)  # a run in RUNS takes the place of the earlier one
+    settings = (again / "config.toml").read_text()
+    (again / "config.toml").write_text(settings.replace("seed = 0", "seed = 1"))
+    earlier = json.loads((tmp_path / "out" / "zoo.json").read_text())
+    (record,) = (r for r in earlier if (r["peer"], r["seed"]) == ("seqkern", 0))
+    figure = f"{record['figures']['perplexity']:.4f}"
+    assert cells(zoo, tmp_path)[3] == f"test perplexity {figure} ({figure} to {figure})"
+
+
+def test_curve_of_many_epochs_is_thinned(zoo: Any, tmp_path: Path) -> None:
+    assert train(zoo, tmp_path) == 0
+    folder = tmp_path / "runs" / "tiny-seqkern-0"
+    told = (folder / "log.jsonl").read_text().splitlines()
+    epoch = next(json.loads(line) for line in told if '"event": "epoch"' in line)
+    epochs = [{**epoch, "epoch": i, "valid": {"perplexity": 1000.0 - i}} for i in range(1, 251)]
+    (folder / "log.jsonl").write_text("".join(f"{json.dumps(e)}\n" for e in epochs))
+    points = zoo.curve(Run.open(folder))
+    assert len(points) == 84
+    assert points[0] == (1, 999.0)
+    assert points[-1] == (250, 750.0)
+    assert {b - a for (a, _), (b, _) in itertools.pairwise(points)} == {3}
+
+
 def test_interrupted_run_is_told_and_resumed_exactly(
     zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +180,8 @@ def test_interrupted_run_is_told_and_resumed_exactly(
 
 def test_what_is_no_experiment_or_not_its_run_is_refused(zoo: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no experiment, or no preset: rnnlm"):
-        zoo.main(["table", str(tmp_path), "--out", str(tmp_path), "--only", "rnnlm"])
+        folders = ["--data-root", str(tmp_path), "--out", str(tmp_path)]
+        zoo.main(["run", *folders, "--only", "rnnlm"])
     with pytest.raises(ValueError, match="holds no run of an experiment"):
         cells(zoo, tmp_path)
     run = tmp_path / "runs" / "tiny-seqkern-0"
