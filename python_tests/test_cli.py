@@ -308,10 +308,10 @@ def test_packages_not_installed_are_named(
     run = train("run", "--epochs", "1")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert "matplotlib is not installed (pip install seqkern[plots])" in error_line(
+    assert "figures need matplotlib: pip install 'seqkern[plots]'" in error_line(
         capsys, ["show", str(run)]
     )
-    assert "tensorboard is not installed (pip install seqkern[tensorboard])" in error_line(
+    assert "--tensorboard needs tensorboard: pip install 'seqkern[tensorboard]'" in error_line(
         capsys, command(book, tmp_path / "other", "--tensorboard")
     )
     assert not (tmp_path / "other").exists()

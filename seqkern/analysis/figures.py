@@ -12,6 +12,19 @@ from numpy.typing import ArrayLike
 SCALES = ("linear", "log")
 
 
+def png_figure(path: str | Path, width: float, height: float) -> Any:
+    """An empty matplotlib figure, in inches, for a PNG file; raises as plot_lines does."""
+    if Path(path).suffix != ".png":
+        raise ValueError(f"path must end in .png, got {Path(path).name!r}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"figures need matplotlib: pip install 'seqkern[plots]' ({error})"
+        ) from error
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
 def plot_lines(
     path: str | Path,
     lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
@@ -52,7 +65,7 @@ def plot_lines(
     for name, scale in (("xscale", xscale), ("yscale", yscale)):
         if scale not in SCALES:
             raise ValueError(f"{name} must be one of {', '.join(SCALES)}, got {scale!r}")
-    figure = _figure(path, 6, 4)
+    figure = png_figure(path, 6, 4)
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
     for label, (x, y) in lines.items():
         axes.plot(x, y, label=label)
@@ -108,7 +121,7 @@ def plot_heatmap(
             f"values must be of shape {(len(rows), len(columns))}, rows and columns labelled, "
             f"got {matrix.shape}"
         )
-    figure = _figure(path, max(4, 1.8 + 0.24 * len(columns)), max(3, 1 + 0.24 * len(rows)))
+    figure = png_figure(path, max(4, 1.8 + 0.24 * len(columns)), max(3, 1 + 0.24 * len(rows)))
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     for axis, labels in ((axes.xaxis, columns), (axes.yaxis, rows)):
@@ -117,16 +130,3 @@ def plot_heatmap(
         axes.tick_params("x", labelrotation=90)
     figure.colorbar(image, label=label)
     figure.savefig(path)
-
-
-def _figure(path: str | Path, width: float, height: float) -> Any:
-    """An empty figure for a PNG file."""
-    if Path(path).suffix != ".png":
-        raise ValueError(f"path must end in .png, got {Path(path).name!r}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"figures need matplotlib: pip install 'seqkern[plots]' ({error})"
-        ) from error
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     print("\nSamples:")
     show_samples(record, task, device)
     print("\nGo on with:")
-    print(f"  seqkern generate lm {folder} --prompt 'The value of' --skip '{UNK}'")
+    print(f"  seqkern generate lm {folder} --prompt 'The value of'")
     print(f"  seqkern train --resume {folder}")
     return 130 if reason == "interrupted" else 0
 

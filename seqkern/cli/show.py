@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seqkern.analysis.figures import png_figure
 from seqkern.cli.options import data_source
 from seqkern.training import Run
 from seqkern.training.run import LOG
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     plots = record.folder / "plots"
     plots.mkdir(exist_ok=True)
     if curves:  # an imported model has none
-        draw(curves).savefig(plots / "curves.png", dpi=120)
+        draw(curves, plots / "curves.png")
     samples = record.task.show(record, plots)
     pictures = sorted(plots.glob("*.png"))
     if not samples and not pictures:
@@ -75,15 +76,9 @@ def read_curves(log: Path) -> Curves:
     return curves
 
 
-def draw(curves: Curves) -> Any:
-    """A matplotlib figure with an axis for each figure; ValueError if there is no matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError(
-            f"matplotlib is not installed (pip install seqkern[plots]): {error}"
-        ) from error
-    picture = Figure(figsize=(6, 2.6 * len(curves)), layout="constrained")
+def draw(curves: Curves, path: Path) -> None:
+    """Draw an axis for each figure; ImportError if there is no matplotlib."""
+    picture = png_figure(path, 6, 2.6 * len(curves))
     axes = picture.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, lines) in zip(axes, curves.items(), strict=True):
         for split, points in lines.items():
@@ -92,4 +87,4 @@ def draw(curves: Curves) -> Any:
         if any(lines):
             axis.legend()
     axes[-1].set_xlabel("epoch")
-    return picture
+    picture.savefig(path)

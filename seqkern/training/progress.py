@@ -42,7 +42,7 @@ class TensorBoard:
 
     Raises
     ------
-    ValueError
+    ImportError
         If tensorboard is not installed.
     """
 
@@ -50,8 +50,8 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError(
-                f"tensorboard is not installed (pip install seqkern[tensorboard]): {error}"
+            raise ImportError(
+                f"--tensorboard needs tensorboard: pip install 'seqkern[tensorboard]' ({error})"
             ) from error
         self._open, self._folder = SummaryWriter, folder
         self._writer: SummaryWriter | None = None
