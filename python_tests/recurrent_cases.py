@@ -260,14 +260,39 @@ def peer(problem: Problem) -> dict[str, Tensor]:
 
 def assert_accurate(problem: Problem, actual: dict[str, Tensor]) -> None:
     """Check that no result errs more than twice as much as the peer's, or by a few roundings."""
-    expected, of_peer = reference(problem), peer(problem)
+    expected, errors = reference(problem), peer_errors(problem)
     roundings = FLOOR[problem.dtype]
     if problem.arguments.keys() & {"norm_hh", "norm_c"}:
         roundings *= 2  # a norm adds those of its mean and deviation to all that it norms
+    found = {name: error(tensor, expected[name]) for name, tensor in actual.items()}
+    floor = roundings * torch.finfo(problem.dtype).eps
+    if any(found[name] > max(2 * errors[name], floor) for name in actual):
+        # A sum of few, all alike, may have come out well by chance.
+        nearby = [peer_errors(neighbour(problem, seed)) for seed in range(8)]
+        errors = {name: max(e[name] for e in (errors, *nearby)) for name in actual}
     for name, tensor in actual.items():
         assert torch.isfinite(tensor).all(), name
         assert tensor.dtype == (sum_type(problem.dtype) if name == "cells" else problem.dtype), name
-        allowed_error = 2 * error(of_peer[name], expected[name])
-        bound = max(allowed_error, roundings * torch.finfo(problem.dtype).eps)
-        found = error(tensor, expected[name])
-        assert found <= bound, f"{name}: error {found:.2e}, twice the peer's {allowed_error:.2e}"
+        allowed_error = 2 * errors[name]
+        assert found[name] <= max(allowed_error, floor), (
+            f"{name}: error {found[name]:.2e}, twice the peer's {allowed_error:.2e}"
+        )
+
+
+def peer_errors(problem: Problem) -> dict[str, float]:
+    """Return the error of each result of `peer`."""
+    expected = reference(problem)
+    return {name: error(tensor, expected[name]) for name, tensor in peer(problem).items()}
+
+
+def neighbour(problem: Problem, seed: int) -> Problem:
+    """Change every number of the arguments by at most one rounding."""
+    random = generator(seed)
+
+    def nudge(t: Tensor) -> Tensor:
+        if not t.is_floating_point():
+            return t
+        change = torch.randint(-1, 2, t.shape, generator=random) * torch.finfo(t.dtype).eps
+        return (t.double() * (1 + change)).to(t.dtype)
+
+    return replace(problem, arguments={name: nudge(t) for name, t in problem.arguments.items()})
