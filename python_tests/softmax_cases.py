@@ -337,6 +337,9 @@ def composed(problem: Problem) -> dict[str, Tensor]:
     Half-precision tensors are computed with in float32, as the kernels do; but CUDA kernels hold a
     linear layer's logits in the dtype of the tensors, as torch does.
     """
+    # torch's bfloat16 product of a strided matrix may read the value after a row of odd length.
+    tensors = {name: t.contiguous() for name, t in problem.tensors.items()}
+    problem = replace(problem, tensors=tensors)
     rounds = problem.linear and backend.NAME in backend.CUDA
     dtype = problem.dtype if rounds else sum_dtype(problem.dtype)
     return differentiated(problem, lambda tensors: peer_results(problem, tensors, dtype))
