@@ -50,9 +50,9 @@ def build_info() -> dict[str, Any]:
         ``torch_built_against``, ``compiler``, ``openmp``
             What the extension was compiled with (``openmp`` is the standard's date, yyyymm).
         ``isa``, ``isas_compiled``
-            The CPU instruction set in use, of "portable", "avx2", "avx512" and "avx512_bf16", and
-            all that the extension holds kernels for. The environment variable ``SEQKERN_ISA``
-            selects a lower one than the CPU's best.
+            The CPU instruction set in use, of "portable", "avx2", "avx512", "avx512_bf16" and
+            "amx_bf16", and all that the extension holds kernels for. The environment variable
+            ``SEQKERN_ISA`` selects a lower one than the CPU's best.
         ``cpu``, ``threads``
             The CPU's model, and how many threads torch, and so seqkern, uses.
         ``cuda``, ``cuda_version``, ``cuda_architectures``, ``cuda_note``

@@ -3,12 +3,15 @@
 // B is packed once (pack.h). The inner loop keeps a tile of at most kTileRows x kPanelVectors vectors of C in registers. A is
 // read in place where its K runs along memory, and is transposed block by block where it does not. Each element of C is summed
 // over k in one fixed order, whatever the number of threads. C and bias have the type that T is summed in. bfloat16 needs
-// SEQKERN_BFLOAT16_DOT.
+// SEQKERN_BFLOAT16_DOT, and runs on the matrix unit where the CPU has one (amx.h).
 #pragma once
 
 #include <initializer_list>
 
 #include "cpu/pack.h"
+#if SEQKERN_BFLOAT16_DOT
+#include "cpu/amx.h"
+#endif
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
@@ -80,8 +83,8 @@ Tile<T> find_tile(int64_t rows, int64_t vectors, std::integer_sequence<int, kInd
   return table[(rows - 1) * kPanelVectors + vectors - 1];
 }
 
-// The tile of `rows` x `width` values of C, for any width up to a panel. b: Packed::at(), and depth a multiple of kPackedRows or
-// what is left of B.
+// A tile of `rows` x `width` values of C, for any width up to a panel, in vector registers. b: Packed::at(), and depth a multiple
+// of kPackedRows or what is left of B.
 template <class T>
 void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b,
               Sum<T>* const* c, const Sum<T>* start, bool accumulate) {
@@ -91,10 +94,40 @@ void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_
   run(depth, a, a_stride, b, c, static_cast<int>(width - (vectors - 1) * lanes), start, accumulate);
 }
 
-// Calls body(begin, size) for tiles of nearly equal size, at most kTileRows rows each.
+// What computes tiles of at most rows() <= kMostRows rows: for bfloat16 the matrix unit, where there is one. It is this object's
+// own while it lives.
+template <class T>
+class TileUnit {
+ public:
+  static constexpr int64_t kMostRows = kTileRows;
+  int64_t rows() const { return kTileRows; }
+  template <class... Arguments>
+  void multiply(Arguments... arguments) {
+    any_tile<T>(arguments...);
+  }
+};
+
+#if SEQKERN_BFLOAT16_DOT
+template <>
+class TileUnit<math::BFloat16> {
+ public:
+  static constexpr int64_t kMostRows = AmxTiles::kRows;
+  int64_t rows() const { return amx_ ? AmxTiles::kRows : kTileRows; }
+  template <class... Arguments>
+  void multiply(Arguments... arguments) {
+    amx_ ? tiles_.multiply(arguments...) : any_tile<math::BFloat16>(arguments...);
+  }
+
+ private:
+  const bool amx_ = current_isa() == Isa::amx_bf16;
+  AmxTiles tiles_;
+};
+#endif
+
+// Calls body(begin, size) for tiles of nearly equal size, at most `most` rows each.
 template <class Body>
-void for_each_tile(Range rows, const Body& body) {
-  const int64_t count = rows.end - rows.begin, tiles = (count + kTileRows - 1) / kTileRows;
+void for_each_tile(Range rows, int64_t most, const Body& body) {
+  const int64_t count = rows.end - rows.begin, tiles = (count + most - 1) / most;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t begin = count * i / tiles, end = count * (i + 1) / tiles;
     body(rows.begin + begin, end - begin);
@@ -163,6 +196,7 @@ void gemm(Range rows, const Left<T>& a, std::initializer_list<Product<T>> produc
   const int64_t pass = depth_of_pass<T>(K, products.begin()->b.panel);
   const int64_t block_stride = round_to_lanes<T>(pass);
   const Buffer<T> transposed(a.transposed ? kRowsInBlock * block_stride : 0);
+  TileUnit<T> unit;
   for (int64_t k = 0; k == 0 || k < K; k += pass) {
     const int64_t depth = std::min(pass, K - k);
     for (int64_t m = rows.begin; m < rows.end; m += kRowsInBlock) {
@@ -176,12 +210,12 @@ void gemm(Range rows, const Left<T>& a, std::initializer_list<Product<T>> produc
           const int64_t c_column =
               product.group_stride ? p / product.group * product.group_stride + p % product.group * product.b.panel : column;
           const Sum<T>* start = product.bias ? product.bias + column : nullptr;
-          for_each_tile(block, [&](int64_t begin, int64_t size) {
-            Sum<T>* c[kTileRows];
+          for_each_tile(block, unit.rows(), [&](int64_t begin, int64_t size) {
+            Sum<T>* c[TileUnit<T>::kMostRows];
             for (int64_t r = begin; r < begin + size; ++r)
               c[r - begin] = product.c + (product.row_map ? product.row_map[r] : r) * product.c_stride + c_column;
-            any_tile<T>(size, width, depth, a_block + (begin - m) * a_stride, a_stride, product.b.at(p, k), c, start,
-                        product.accumulate || k > 0);
+            unit.multiply(size, width, depth, a_block + (begin - m) * a_stride, a_stride, product.b.at(p, k), c, start,
+                          product.accumulate || k > 0);
           });
         }
       }

@@ -7,16 +7,17 @@
 namespace seqkern::cpu {
 
 // In rising order: each one includes those before it.
-enum class Isa { portable, avx2, avx512, avx512_bf16 };
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx_bf16 };
 
-// The name used by build_info() and SEQKERN_ISA: "portable", "avx2", "avx512", "avx512_bf16".
+// The name used by build_info() and SEQKERN_ISA: "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16".
 const char* name(Isa isa);
 
 // The sets that this binary holds kernels for.
 std::vector<Isa> compiled_isas();
 
 // The best compiled set that this CPU runs. avx2 means AVX2 and FMA; avx512 means the F, BW, DQ and VL subsets besides;
-// avx512_bf16 also the dot product of bfloat16 pairs.
+// avx512_bf16 also the dot product of bfloat16 pairs; amx_bf16 the matrix unit's product of bfloat16 values, and the system's
+// leave to use it, which this asks for.
 Isa best_isa();
 
 // `best`, or the lower set that `request` names (empty: no request).

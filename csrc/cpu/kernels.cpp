@@ -34,7 +34,7 @@ const KernelTable<double>& kernels<double>() {
 template <>
 const KernelTable<math::BFloat16>& kernels<math::BFloat16>() {
 #if defined(__x86_64__)
-  if (current_isa() == Isa::avx512_bf16) return avx512_bf16::bfloat16_table;
+  if (current_isa() >= Isa::avx512_bf16) return avx512_bf16::bfloat16_table;
 #endif
   return SEQKERN_SELECT(bfloat16_table);
 }

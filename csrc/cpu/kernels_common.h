@@ -16,5 +16,6 @@
 #endif
 
 #include "cpu/buffer.h"
+#include "cpu/isa.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"

@@ -124,10 +124,11 @@ class RecurrentSteps {
     if (p_.batch == 0) return;
     const int64_t H = p_.hidden_size;
     const HiddenInput hidden(p_, recurrence_, step, share.rows);
-    if (p_.norm_hh) add_normed_product(share.rows, hidden, kept);
+    TileUnit<T> unit;
+    if (p_.norm_hh) add_normed_product(unit, share.rows, hidden, kept);
     for (int64_t block = share.blocks.begin; block < share.blocks.end; ++block) {
       if (!p_.norm_hh && !hidden.zero)
-        product(share.rows, block, 0, hidden.data, hidden.stride, kept.slots, kSlots * H,
+        product(unit, share.rows, block, 0, hidden.data, hidden.stride, kept.slots, kSlots * H,
                 blocks.at(block, Blocks::phase_slot(0)));
       if (p_.norm_c) continue;
       if constexpr (Blocks::kPhases == 2)
@@ -139,7 +140,7 @@ class RecurrentSteps {
       share.wait(worker);
       for (int64_t block = share.blocks.begin; block < share.blocks.end; ++block) {
         if (!hidden.zero)
-          product(share.rows, block, 1, gated_.get(), H, kept.slots, kSlots * H, blocks.at(block, Blocks::phase_slot(1)));
+          product(unit, share.rows, block, 1, gated_.get(), H, kept.slots, kSlots * H, blocks.at(block, Blocks::phase_slot(1)));
         apply_cell(share.rows, step, block, kept, out);
       }
     }
@@ -261,7 +262,8 @@ class RecurrentSteps {
   }
 
   // to[n * stride + column ...] += h W_hh^T, for the columns of one block and phase.
-  void product(Range rows, int64_t block, int phase, const T* h, int64_t h_stride, S* to, int64_t stride, int64_t column) const {
+  void product(TileUnit<T>& unit, Range rows, int64_t block, int phase, const T* h, int64_t h_stride, S* to, int64_t stride,
+               int64_t column) const {
     if (few_) {
       const int64_t units = blocks.units(block), depth = p_.state_size;
       const int first_gate = phase == 0 ? 0 : G - 1;
@@ -284,11 +286,11 @@ class RecurrentSteps {
     const int64_t begin = block * panels[phase], end = std::min(begin + panels[phase], weight.panels());
     for (int64_t k = 0; k < R; k += pass)
       for (int64_t panel = begin; panel < end; ++panel)
-        for_each_tile(rows, [&](int64_t n, int64_t size) {
-          S* c[kTileRows];
+        for_each_tile(rows, unit.rows(), [&](int64_t n, int64_t size) {
+          S* c[TileUnit<T>::kMostRows];
           for (int64_t r = 0; r < size; ++r) c[r] = to + (n + r) * stride + column + (panel - begin) * weight.panel;
-          any_tile<T>(size, weight.width(panel), std::min(pass, R - k), h + n * h_stride + k, h_stride, weight.at(panel, k), c,
-                      nullptr, true);
+          unit.multiply(size, weight.width(panel), std::min(pass, R - k), h + n * h_stride + k, h_stride, weight.at(panel, k), c,
+                        nullptr, true);
         });
   }
 
@@ -376,14 +378,14 @@ class RecurrentSteps {
   }
 
   // Adds the layer-normalised product with W_hh to the slots of whole rows.
-  void add_normed_product(Range rows, const HiddenInput<T>& hidden, const Kept<Cell, T>& kept) const {
+  void add_normed_product(TileUnit<T>& unit, Range rows, const HiddenInput<T>& hidden, const Kept<Cell, T>& kept) const {
     if constexpr (Blocks::kPhases == 1) {
       const int64_t H = p_.hidden_size, GH = G * H;
       const Buffer<S> memory(kept.normed_h ? 0 : p_.batch * GH);
       S* const products = kept.normed_h ? kept.normed_h : memory.get();
       std::fill(products + rows.begin * GH, products + rows.end * GH, S(0));
       for (int64_t block = 0; block < blocks.count(); ++block)
-        product(rows, block, 0, hidden.data, hidden.stride, products, GH, block * Blocks::columns(G));
+        product(unit, rows, block, 0, hidden.data, hidden.stride, products, GH, block * Blocks::columns(G));
       for (int64_t n = rows.begin; n < rows.end; ++n) {
         const S* normed = products + n * GH;
         const S scale = normalise(products + n * GH, GH);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
@@ -17,6 +18,7 @@ __attribute__((noinline)) inline int run_on(cpu::Isa isa, void (*tests)()) {
     std::printf("skipped: this CPU has no %s\n", name(isa));
     return 0;
   }
+  setenv("SEQKERN_ISA", name(isa), 1);  // no more than that, where the kernels choose
   tests();
   return failures();
 }
