@@ -80,12 +80,12 @@ def make_layer(
     return one_pass(lambda: layer(x)[0], layer, [x], sizes, backward)
 
 
-def layer_case(cell: str, sizes: Sizes, backward: bool) -> Case:
+def layer_case(cell: str, sizes: Sizes, backward: bool, dtype: torch.dtype = torch.float32) -> Case:
     """One layer beside torch.nn's."""
     return Case(
         group=f"{cell}, {pass_name(backward)}",
         sizes=sizes,
-        make=partial(make_layer, cell=cell, sizes=sizes, backward=backward),
+        make=partial(make_layer, cell=cell, sizes=sizes, backward=backward, dtype=dtype),
         flops=flops_of(cell, sizes, backward),
     )
 

@@ -11,6 +11,7 @@ from interference import measure_interference, slow_down
 from memory import measure_with_memory
 from recurrent import (
     CELLS,
+    DTYPES,
     KEEP,
     layer_case,
     lengths_case,
@@ -115,13 +116,13 @@ def layer_cases(quick: bool, cell: str) -> list[Case]:
     ]
 
 
-def precision_cases(quick: bool) -> list[Case]:
+def precision_cases(quick: bool, case: Callable[..., Case]) -> list[Case]:
     """Return a part of the grid, for each cell."""
     batches, steps, hidden_sizes = (
         ((1, 3), 2, (4, 5)) if quick else ((1, 20, 128), 35, (64, 100, 128, 256, 512, 650, 1024))
     )
     return [
-        precision_case(cell, {"N": n, "T": steps, "D": h, "H": h}, backward)
+        case(cell, {"N": n, "T": steps, "D": h, "H": h}, backward)
         for cell, backward, n, h in product(CELLS, PASSES, batches, hidden_sizes)
     ]
 
@@ -196,7 +197,17 @@ SECTIONS = [
         text="Parameters and input in bfloat16 against float32, both in seqkern.",
         peers=("bfloat16", "float32"),
         comparisons=(Comparison("speed-up", ratio("float32", "bfloat16"), 1.5),),
-        cases=precision_cases,
+        cases=partial(precision_cases, case=precision_case),
+        layout="grid",
+        gflops=True,
+    ),
+    Section(
+        name="bf16-torch",
+        title="bfloat16 beside torch.nn",
+        text="Parameters and input in bfloat16.",
+        peers=("seqkern", "torch"),
+        comparisons=(Comparison("speed-up", ratio("torch", "seqkern"), 1.0),),
+        cases=partial(precision_cases, case=partial(layer_case, dtype=DTYPES["bfloat16"])),
         layout="grid",
         gflops=True,
     ),
