@@ -28,11 +28,12 @@ class AmxTiles {
     // What is left of K is taken with as much before it as fills the registers, against zeros in A.
     alignas(64) math::BFloat16 last_a[kRows * kDepth];
     alignas(64) Pair padded[kPairs * kPanelVectors * kLane];
-    const Pair* last_b = b + (pairs - kPairs) * vectors * kLane;
+    const int64_t last = std::max<int64_t>(pairs - kPairs, 0);
+    const Pair* last_b = b + last * vectors * kLane;
     if (whole < depth) {
-      const int64_t at = pairs < kPairs ? 0 : whole - 2 * (pairs - kPairs);
       std::memset(last_a, 0, sizeof(math::BFloat16) * static_cast<size_t>(rows * kDepth));
-      for (int64_t r = 0; r < rows; ++r) std::copy(a + r * a_stride + whole, a + r * a_stride + depth, last_a + r * kDepth + at);
+      for (int64_t r = 0; r < rows; ++r)
+        std::copy(a + r * a_stride + whole, a + r * a_stride + depth, last_a + r * kDepth + whole - 2 * last);
       if (pairs < kPairs) {
         std::fill(std::copy_n(b, pairs * vectors * kLane, padded), padded + kPairs * vectors * kLane, 0);
         last_b = padded;
