@@ -349,6 +349,8 @@ def test_cbow_run_is_evaluated_as_vectors_and_shown(
     word, near = WordTask.show(Run.open(run), tmp_path).splitlines()[0].split(": ")
     vectors = KeyedVectors.load(run / "vectors.safetensors")
     assert near.split(", ") == [one for one, _ in vectors.most_similar(word, topn=5)]
+    (run / "vectors.safetensors").unlink()  # as before the last epoch
+    assert WordTask.show(Run.open(run), tmp_path) == ""
 
 
 # Bad input

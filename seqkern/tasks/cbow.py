@@ -158,7 +158,9 @@ class WordTask(Task[WordConfig]):
 
     @classmethod
     def show(cls, run: Run, plots: Path) -> str:
-        """Words nearest to the ten most frequent ones."""
+        """Words nearest to the ten most frequent ones; nothing before the end of the training."""
+        if not (run.folder / VECTORS).exists():
+            return ""
         vectors = KeyedVectors.load(run.folder / VECTORS)
         lines = []
         for i in cast(Tensor, vectors.counts).argsort(descending=True, stable=True)[:10].tolist():

@@ -229,8 +229,8 @@ PRESETS: dict[str, Preset] = {
         what="dates with stacked, residual, bidirectional layers (Wu et al., 2016)",
         data="50,000 dates",
         size="594 thousand",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="100 % of 5,000, seed 0",
+        time="14 min, 1 core",
     ),
     "rnnlm-gru": Preset(
         task="lm",
