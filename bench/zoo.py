@@ -216,7 +216,8 @@ def page(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
             "# Model zoo",
             "",
             "Made by `python bench/zoo.py table RUNS --out docs/results` from the folders of runs "
-            "that `python bench/zoo.py run --data-root FOLDER --out RUNS` trained.",
+            "that `python bench/zoo.py run --data-root FOLDER --out RUNS` trained; zoo.json keeps "
+            "what the page tells of a run.",
             "",
             "- A result is the mean over the seeds, with the range, of the parameters of the best "
             "epoch: on the test part, or in training where the preset has no other part.",
@@ -269,7 +270,7 @@ def write_table(experiments: Sequence[Experiment], runs: Path, out: Path) -> Non
     """Write zoo.json, zoo.md and zoo.svg."""
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "zoo.json"
-    earlier = json.loads(kept.read_text()) if kept.exists() else []
+    earlier = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
     known = {(r["preset"], r["peer"], r["seed"]): r for r in earlier}
     records = []
     for job in jobs(experiments, runs):
@@ -281,8 +282,8 @@ def write_table(experiments: Sequence[Experiment], runs: Path, out: Path) -> Non
     if not records:
         raise ValueError(f"folder {runs} holds no run of an experiment")
     lines = ",\n".join(json.dumps(r, ensure_ascii=False) for r in records)
-    kept.write_text(f"[\n{lines}\n]\n")
-    (out / "zoo.md").write_text(page(experiments, records))
+    kept.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    (out / "zoo.md").write_text(page(experiments, records), encoding="utf-8")
     draw(records, out / "zoo.svg")
 
 
