@@ -99,8 +99,8 @@ PRESETS: dict[str, Preset] = {
         what="skip-gram likewise",
         data="PTB",
         size="2 million",
-        expected="not yet measured",
-        time="not yet measured",
+        expected="training loss 22.6, seed 0",
+        time="24 min, 1 core",
     ),
     "addition": Preset(
         task="seq2seq",
