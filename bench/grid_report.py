@@ -182,7 +182,7 @@ def markdown(store: Mapping[str, Any], plot: str | None) -> str:
         "",
         "`python bench/grid.py --out docs/results` measures everything here; `--only` measures "
         "sections of it. Every figure is in the .json beside this page; what bounds them, and what "
-        "was tried, in [recurrent-cpu-tried.md](recurrent-cpu-tried.md).",
+        "was tried, in `docs/results/recurrent-cpu-tried.md`.",
         "",
         *machines(sections),
         "- all peers of a point in one process, with equal weights and inputs, in turns run by run "
