@@ -20,6 +20,7 @@ GRID_SECTIONS = [
     "gru",
     "rnn",
     "bf16",
+    "bf16-torch",
     "stream",
     "tokens",
     "lengths",
@@ -147,7 +148,7 @@ def test_peers_do_the_same_work(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.syspath_prepend(str(BENCH))
     sections = importlib.import_module("sections").SECTIONS
     (section,) = (section for section in sections if section.name == name)
-    tolerance = 0.05 if name == "bf16" else 1e-4
+    tolerance = 0.05 if name.startswith("bf16") else 1e-4
     for case in section.cases(quick=True):
         # Without lengths=, what lies past the end counts.
         first, *others = (peer for peer in case.peers if peer != "padded")
