@@ -94,8 +94,8 @@ void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_
   run(depth, a, a_stride, b, c, static_cast<int>(width - (vectors - 1) * lanes), start, accumulate);
 }
 
-// What computes tiles of at most rows() <= kMostRows rows: for bfloat16 the matrix unit, where there is one. It is this object's
-// own while it lives.
+// What computes tiles of at most rows() <= kMostRows rows: for bfloat16 the matrix unit, where there is one. From the first to
+// the last product of one object, no other may work on its thread.
 template <class T>
 class TileUnit {
  public:
