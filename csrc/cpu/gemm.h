@@ -1,9 +1,9 @@
 // Packed matrix product for row counts from one to thousands: C [M, N] (+)= A [M, K] B [K, N] (+ bias [N]).
 //
-// B is packed once (pack.h). The inner loop keeps a tile of at most kTileRows x kPanelVectors vectors of C in registers. A is
-// read in place where its K runs along memory, and is transposed block by block where it does not. Each element of C is summed
-// over k in one fixed order, whatever the number of threads. C and bias have the type that T is summed in. bfloat16 needs
-// SEQKERN_BFLOAT16_DOT, and runs on the matrix unit where the CPU has one (amx.h).
+// B is packed once (pack.h). The inner loop keeps a tile of at most kTileSums vectors of C in registers. A is read in place where
+// its K runs along memory, and is transposed block by block where it does not. Each element of C is summed over k in one fixed
+// order, whatever the number of threads. C and bias have the type that T is summed in. bfloat16 needs SEQKERN_BFLOAT16_DOT, and
+// runs on the matrix unit where the CPU has one (amx.h).
 #pragma once
 
 #include <initializer_list>
@@ -15,9 +15,9 @@
 
 namespace seqkern::cpu::SEQKERN_ISA {
 
-constexpr int kTileRows = 6;
-constexpr int64_t kRowsInBlock = 96;    // rows of A that are swept through all panels together
-constexpr int64_t kPanelBytes = 65536;  // part of a panel that is swept at a time: it streams from the second-level cache
+constexpr int64_t kRowsInBlock = 192;  // rows of A that are swept through all panels together
+constexpr int64_t kPassRows = 512;     // packed rows of B in a sweep: a panel's stream from the second-level cache
+constexpr int64_t kSumRows = 256;      // packed rows whose products are summed on their own, so that errors do not grow with K
 
 // sum += row r of A times the packed rows at b, for every row of a tile. left(r): the element of A that meets an element of B.
 template <class T, int kRows, int kVectors, class Left>
@@ -25,7 +25,7 @@ SEQKERN_INLINE void add_products(const PackedElement<T>* b, const Left& left, Ve
   Vec<PackedElement<T>> right[kVectors];
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * kLanes<Sum<T>>);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const auto value = left(r);
 #pragma GCC unroll 4
@@ -39,14 +39,14 @@ SEQKERN_INLINE void add_products(const PackedElement<T>* b, const Left& left, Ve
 }
 
 // One tile of C in registers: row r of A at a + r * a_stride; b: packed rows; c: pointers to the rows of C; last: valid lanes of
-// the last vector. start: the values to begin from, one per column (or null for zero), unless accumulating. What C holds is added
-// last, so that rounding errors grow with the length of a pass over K, not with K.
+// the last vector. start: the values to begin from, one per column (or null for zero), unless accumulating: what C holds is added
+// last.
 template <class T, int kRows, int kVectors>
 void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b, Sum<T>* const* c, int last, const Sum<T>* start,
           bool accumulate) {
   constexpr int lanes = kLanes<Sum<T>>;
   Vec<Sum<T>> sum[kRows][kVectors];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sum[r][v] = start && !accumulate ? load(start + v * lanes) : Vec<Sum<T>>{};
@@ -64,7 +64,7 @@ void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b
       b += kVectors * lanes;
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -77,10 +77,33 @@ void tile(int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b
 template <class T>
 using Tile = void (*)(int64_t, const T*, int64_t, const PackedElement<T>*, Sum<T>* const*, int, const Sum<T>*, bool);
 
+// Asks for the tile's rows of C, which are needed when all products are summed.
+template <class S>
+SEQKERN_INLINE void prefetch_tile(int64_t rows, int64_t vectors, S* const* c) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t v = 0; v < vectors; ++v) __builtin_prefetch(c[r] + v * kLanes<S>, 1);
+}
+
+template <class T, int kRows, int kVectors>
+constexpr Tile<T> tile_if_it_fits() {
+  if constexpr (kRows * kVectors <= kTileSums)
+    return tile<T, kRows, kVectors>;
+  else
+    return nullptr;
+}
+
 template <class T, int... kIndex>
 Tile<T> find_tile(int64_t rows, int64_t vectors, std::integer_sequence<int, kIndex...>) {
-  static constexpr Tile<T> table[] = {tile<T, kIndex / kPanelVectors + 1, kIndex % kPanelVectors + 1>...};
+  static constexpr Tile<T> table[] = {tile_if_it_fits<T, kIndex / kPanelVectors + 1, kIndex % kPanelVectors + 1>()...};
   return table[(rows - 1) * kPanelVectors + vectors - 1];
+}
+
+// The length of the parts, at most `most` packed rows each and nearly equal, that a depth is cut into; a multiple of kPackedRows.
+template <class T>
+int64_t even_part(int64_t depth, int64_t most) {
+  constexpr int64_t step = kPackedRows<T>;
+  const int64_t parts = (depth + most * step - 1) / (most * step);
+  return parts == 0 ? step : ((depth + parts - 1) / parts + step - 1) / step * step;
 }
 
 // A tile of `rows` x `width` values of C, for any width up to a panel, in vector registers. b: Packed::at(), and depth a multiple
@@ -89,18 +112,24 @@ template <class T>
 void any_tile(int64_t rows, int64_t width, int64_t depth, const T* a, int64_t a_stride, const PackedElement<T>* b,
               Sum<T>* const* c, const Sum<T>* start, bool accumulate) {
   constexpr int64_t lanes = kLanes<Sum<T>>;
-  const int64_t vectors = (width + lanes - 1) / lanes;
-  const Tile<T> run = find_tile<T>(rows, vectors, std::make_integer_sequence<int, kTileRows * kPanelVectors>{});
-  run(depth, a, a_stride, b, c, static_cast<int>(width - (vectors - 1) * lanes), start, accumulate);
+  const int64_t vectors = (width + lanes - 1) / lanes, part = even_part<T>(depth, kSumRows);
+  const int last = static_cast<int>(width - (vectors - 1) * lanes);
+  const Tile<T> run = find_tile<T>(rows, vectors, std::make_integer_sequence<int, kMostTileRows * kPanelVectors>{});
+  prefetch_tile(rows, vectors, c);
+  for (int64_t k = 0; k == 0 || k < depth; k += part) {
+    run(std::min(part, depth - k), a, a_stride, b, c, last, start, accumulate || k > 0);
+    a += part;
+    b += part / kPackedRows<T> * vectors * lanes;
+  }
 }
 
-// What computes tiles of at most rows() <= kMostRows rows: for bfloat16 the matrix unit, where there is one. From the first to
-// the last product of one object, no other may work on its thread.
+// What computes tiles of at most rows(panel) <= kMostRows rows: for bfloat16 the matrix unit, where there is one. From the first
+// to the last product of one object, no other may work on its thread.
 template <class T>
 class TileUnit {
  public:
-  static constexpr int64_t kMostRows = kTileRows;
-  int64_t rows() const { return kTileRows; }
+  static constexpr int64_t kMostRows = kMostTileRows;
+  int64_t rows(int64_t panel) const { return tile_rows(panel / kLanes<Sum<T>>); }
   template <class... Arguments>
   void multiply(Arguments... arguments) {
     any_tile<T>(arguments...);
@@ -112,7 +141,7 @@ template <>
 class TileUnit<math::BFloat16> {
  public:
   static constexpr int64_t kMostRows = AmxTiles::kRows;
-  int64_t rows() const { return amx_ ? AmxTiles::kRows : kTileRows; }
+  int64_t rows(int64_t panel) const { return amx_ ? AmxTiles::kRows : tile_rows(panel / kLanes<float>); }
   template <class... Arguments>
   void multiply(Arguments... arguments) {
     amx_ ? tiles_.multiply(arguments...) : any_tile<math::BFloat16>(arguments...);
@@ -132,15 +161,6 @@ void for_each_tile(Range rows, int64_t most, const Body& body) {
     const int64_t begin = count * i / tiles, end = count * (i + 1) / tiles;
     body(rows.begin + begin, end - begin);
   }
-}
-
-// Number of rows of B in one pass, such that a panel's part stays in the second-level cache; a multiple of kPackedRows.
-template <class T>
-int64_t depth_of_pass(int64_t depth, int64_t panel) {
-  constexpr int64_t step = kPackedRows<T>;
-  const int64_t most = kPanelBytes / static_cast<int64_t>(sizeof(PackedElement<T>)) * step / panel;
-  const int64_t passes = (depth + most - 1) / most;
-  return passes == 0 ? step : ((depth + passes - 1) / passes + step - 1) / step * step;
 }
 
 // A [M, K] as it lies in memory: element (m, k) at data[m * stride + k], or, transposed, at data[k * stride + m].
@@ -193,7 +213,7 @@ struct Product {
 template <class T>
 void gemm(Range rows, const Left<T>& a, std::initializer_list<Product<T>> products) {
   const int64_t K = products.begin()->b.depth;
-  const int64_t pass = depth_of_pass<T>(K, products.begin()->b.panel);
+  const int64_t pass = even_part<T>(K, kPassRows);
   const int64_t block_stride = round_to_lanes<T>(pass);
   const Buffer<T> transposed(a.transposed ? kRowsInBlock * block_stride : 0);
   TileUnit<T> unit;
@@ -210,7 +230,7 @@ void gemm(Range rows, const Left<T>& a, std::initializer_list<Product<T>> produc
           const int64_t c_column =
               product.group_stride ? p / product.group * product.group_stride + p % product.group * product.b.panel : column;
           const Sum<T>* start = product.bias ? product.bias + column : nullptr;
-          for_each_tile(block, unit.rows(), [&](int64_t begin, int64_t size) {
+          for_each_tile(block, unit.rows(product.b.panel), [&](int64_t begin, int64_t size) {
             Sum<T>* c[TileUnit<T>::kMostRows];
             for (int64_t r = begin; r < begin + size; ++r)
               c[r - begin] = product.c + (product.row_map ? product.row_map[r] : r) * product.c_stride + c_column;

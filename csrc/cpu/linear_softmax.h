@@ -112,7 +112,8 @@ class LinearSoftmax {
     const int64_t left = p_.workspace - shares_ * block_ / kLanes<S> * of_vector;
     const int64_t most = std::clamp<int64_t>(std::min(left, frugal) / of_row, 1, kRowsAtMost);
     const int64_t chunks = std::max<int64_t>(1, (p_.rows + most - 1) / most);
-    chunk_ = std::min(most, ((p_.rows + chunks - 1) / chunks + kTileRows - 1) / kTileRows * kTileRows);
+    constexpr int64_t kRows = tile_rows(kPanelVectors);
+    chunk_ = std::min(most, ((p_.rows + chunks - 1) / chunks + kRows - 1) / kRows * kRows);
     share_size_ = chunk_ * of_share;
   }
 

@@ -14,12 +14,17 @@ namespace seqkern::cpu::SEQKERN_ISA {
 
 using math::Sum;
 
-// 6 x 4 accumulators, 4 vectors of B and one broadcast fill the 32 registers of AVX-512 and NEON; 6 x 2 the 16 of AVX2 and SSE.
+// The most vectors of columns in a panel, and of sums in a tile: 6 x 4 sums, 4 vectors of B and one broadcast fill the 32
+// registers of AVX-512 and NEON, 6 x 2 the 16 of AVX2 and SSE.
 #if SEQKERN_VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int kPanelVectors = 4;
+constexpr int kPanelVectors = 4, kTileSums = 24;
 #else
-constexpr int kPanelVectors = 2;
+constexpr int kPanelVectors = 2, kTileSums = 12;
 #endif
+
+// Rows of a tile: narrower panels leave room for more.
+constexpr int kMostTileRows = 12;
+constexpr int tile_rows(int64_t vectors) { return std::min(kMostTileRows, kTileSums / static_cast<int>(vectors)); }
 
 template <class T>
 int64_t round_to_lanes(int64_t n) {
@@ -31,6 +36,15 @@ template <class T>
 using PackedElement = std::conditional_t<std::is_same_v<T, math::BFloat16>, Pair, T>;
 template <class T>
 constexpr int kPackedRows = sizeof(PackedElement<T>) / sizeof(T);
+
+// Vectors of a panel for products with `rows` rows, where a wide one has so many. Of the tiles of a panel the first waits for the
+// weight, if that does not stay in the caches; the others find it there. Narrow panels have fewer and higher tiles, so that
+// what the first one computes takes as long as its share of the weight.
+template <class T>
+int64_t panel_vectors(int64_t wide, int64_t rows) {
+  const bool narrow = kPackedRows<T> == 1 && wide % 2 == 0 && rows > tile_rows(wide) && rows <= 64;
+  return narrow ? 2 : wide;
+}
 
 // Panels have `panel` columns, a multiple of the lanes of sums; the last has what is left.
 template <class T>

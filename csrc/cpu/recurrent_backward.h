@@ -66,8 +66,9 @@ class RecurrentBackward {
     const Range units{std::min(share.blocks.begin * Blocks::kBlock, H), std::min(share.blocks.end * Blocks::kBlock, H)};
     const Range state = !p_.weight_hr ? units : share.by_batch ? Range{0, R} : worker.part_of(R);
     constexpr int kFirstGates = Blocks::phase_gates(0);
-    const Packed<T> weight_hh(few_ ? 0 : kFirstGates * H, state.end - state.begin);
-    const Packed<T> weight_candidate(kGated && !few_ ? H : 0, state.end - state.begin);
+    const int64_t panel = panel_vectors<T>(kPanelVectors, share.rows.end - share.rows.begin) * kLanesOfSum;
+    const Packed<T> weight_hh(few_ ? 0 : kFirstGates * H, state.end - state.begin, panel);
+    const Packed<T> weight_candidate(kGated && !few_ ? H : 0, state.end - state.begin, panel);
     pack_rows(weight_hh, {0, weight_hh.depth}, [&](int64_t j) { return p_.weight_hh + j * R + state.begin; });
     pack_rows(weight_candidate, {0, weight_candidate.depth},
               [&](int64_t j) { return p_.weight_hh + (kFirstGates * H + j) * R + state.begin; });

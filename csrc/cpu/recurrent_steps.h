@@ -69,8 +69,8 @@ class RecurrentSteps {
         hidden_rows_(G * p.hidden_size),
         weight_ih_(runs && !few_ && p.weight_ih ? p.input_size : 0, G * p.hidden_size, kInputPanel),
         weight_hh_{
-            {runs && !few_ ? p.state_size : 0, Blocks::phase_gates(0) * p.hidden_size, Blocks::panel(Blocks::phase_gates(0))},
-            {runs && !few_ && Blocks::kPhases == 2 ? p.state_size : 0, Blocks::phase_gates(1) * p.hidden_size, Blocks::panel(1)}},
+            {runs && !few_ ? p.state_size : 0, Blocks::phase_gates(0) * p.hidden_size, hidden_panel(0)},
+            {runs && !few_ && Blocks::kPhases == 2 ? p.state_size : 0, Blocks::phase_gates(1) * p.hidden_size, hidden_panel(1)}},
         weight_hr_(runs && p.weight_hr ? p.hidden_size : 0, p.weight_hr ? p.state_size : 0),
         bias_(round_to_lanes<S>(G * p.hidden_size)),
         candidate_bias_(p.hidden_size),
@@ -197,6 +197,11 @@ class RecurrentSteps {
   static constexpr int kInputPanels =
       static_cast<int>(Blocks::columns(G) / kInputPanel > 0 ? Blocks::columns(G) / kInputPanel : 1);
 
+  int64_t hidden_panel(int phase) const {
+    const int64_t wide = Blocks::panel(Blocks::phase_gates(phase)) / kLanesOfSum;
+    return panel_vectors<T>(wide, p_.batch) * kLanesOfSum;
+  }
+
   void add_up_biases() const {
     const int64_t H = p_.hidden_size;
     S* to = bias_.get();
@@ -280,13 +285,12 @@ class RecurrentSteps {
       return;
     }
     const Packed<T>& weight = weight_hh_[phase];
-    constexpr int64_t columns[2] = {Blocks::columns(Blocks::phase_gates(0)), Blocks::columns(1)};
-    constexpr int64_t panels[2] = {columns[0] / Blocks::panel(Blocks::phase_gates(0)), columns[1] / Blocks::panel(1)};
-    const int64_t R = weight.depth, pass = depth_of_pass<T>(R, columns[phase]);
-    const int64_t begin = block * panels[phase], end = std::min(begin + panels[phase], weight.panels());
+    const int64_t panels = Blocks::columns(Blocks::phase_gates(phase)) / weight.panel;
+    const int64_t R = weight.depth, pass = even_part<T>(R, kPassRows);
+    const int64_t begin = block * panels, end = std::min(begin + panels, weight.panels());
     for (int64_t k = 0; k < R; k += pass)
       for (int64_t panel = begin; panel < end; ++panel)
-        for_each_tile(rows, unit.rows(), [&](int64_t n, int64_t size) {
+        for_each_tile(rows, unit.rows(weight.panel), [&](int64_t n, int64_t size) {
           S* c[TileUnit<T>::kMostRows];
           for (int64_t r = 0; r < size; ++r) c[r] = to + (n + r) * stride + column + (panel - begin) * weight.panel;
           unit.multiply(size, weight.width(panel), std::min(pass, R - k), h + n * h_stride + k, h_stride, weight.at(panel, k), c,

@@ -145,6 +145,16 @@ void products_equal_plain_loops(int64_t M, int64_t N, int64_t K, bool transposed
       if (i % (kGroup + kGap) >= kGroup) equal = equal && at(apart, m * wide + i) == kBefore;
   }
   CHECK(equal);
+
+  for (int64_t vectors = 1; vectors <= kPanelVectors; ++vectors) {  // panels of any width
+    const Packed<T> other(K, N, vectors * kLanes<S>);
+    pack_rows(other, {0, K}, [&](int64_t k) { return b.row(k); });
+    std::vector<S> found(static_cast<size_t>(M * N + 1), kBefore);
+    Product<T> product{other, found.data(), N};
+    product.bias = bias.data();
+    gemm(Range{0, M}, Left<T>{a.values.data(), a.stride, transposed}, {product});
+    CHECK(found == c);
+  }
 }
 
 // Each product and each sum is off by half a unit of the last place of sums at most.
