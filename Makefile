@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 CUDA_VENV := .venv-cuda
 CMAKE_BUILD := build/cmake
-CPP = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CPP = $(shell find bench csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 # Warnings are errors in the tests' builds.
 test-python test-cuda-build: export SEQKERN_WERROR := 1

@@ -31,7 +31,7 @@ from gpu_stages import Record, Stage, printed, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
-STAGES = ("facts", "build", "tests", "sanitizers", "benchmarks")
+STAGES = ("facts", "synchronisation", "build", "tests", "sanitizers", "benchmarks")
 # What pytest is given: first what only tensors on a device can show.
 TESTS = {"device-tests": ["test_cuda.py"], "suite": [".", "--ignore=test_cuda.py"]}
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -103,6 +103,7 @@ class Check:
         """Return the chosen stages, in order; facts are always wanted."""
         everything = {
             "facts": [self.facts()],
+            "synchronisation": [self.synchronisation()] if self.device == "cuda" else [],
             "build": [self.build()] if self.device == "cuda" else [],
             "tests": [self.tests(name) for name in TESTS],
             "sanitizers": [
@@ -132,6 +133,12 @@ class Check:
         """Describe the machine."""
         out = self.work / "facts.json"
         return Stage("facts", lambda _: self.script("gpu_facts.py", "--out", out), 60)
+
+    def synchronisation(self) -> Stage:
+        """Time how blocks of a kernel hand on data; it takes no extension."""
+        script = [sys.executable, str(BENCH / "gpu_synchronisation.py")]
+        command = [*script, "--out", str(self.work / "synchronisation.jsonl")]
+        return Stage("synchronisation", lambda _: command, 40, least=20, needs=("facts",))
 
     def build(self) -> Stage:
         """Build the extension into a folder of its own, for this GPU alone."""
@@ -189,7 +196,7 @@ class Check:
             arguments += ["--seconds-per-point", self.seconds_per_point, "--only", *self.only]
             return self.script("gpu_bench.py", *arguments)
 
-        return self.stage("benchmarks", command, self.seconds, least=120, goes_on=True)
+        return self.stage("benchmarks", command, self.seconds, least=90, goes_on=True)
 
     def found(self, record: Record) -> dict[str, Any]:
         """Return what a stage left."""
@@ -198,6 +205,8 @@ class Check:
         if record.name == "facts":
             file = self.work / "facts.json"
             return {"facts": json.loads(file.read_text())} if file.exists() else {}
+        if record.name == "synchronisation":
+            return {"synchronisation": read_lines(self.work / "synchronisation.jsonl")}
         if record.name in TESTS:
             return {"tests": {record.name: junit_results(self.junit(record.name))}}
         if record.name in TOOLS:
@@ -279,7 +288,7 @@ def main(arguments: list[str]) -> int:
         "device": options.device,
         **{key: {} for key in ("facts", "build", "after", "tests", "sanitizers")},
         "planned": 0,
-        **{key: [] for key in ("unfinished", "stages", "rows")},
+        **{key: [] for key in ("synchronisation", "unfinished", "stages", "rows")},
     }
     for record in run_stages(check.stages(options.stages), options.seconds, check.log):
         print(f"{record.name}: {record.outcome}, {record.seconds:.0f} s", flush=True)

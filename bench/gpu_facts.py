@@ -1,4 +1,4 @@
-"""Describe the GPU, the versions, and the two ceilings of all timings; needs torch alone.
+"""Describe the GPU, the versions, and the ceilings of all timings; needs torch alone.
 
 python bench/gpu_facts.py --out facts.json
 """
@@ -56,16 +56,21 @@ def seconds_on_gpu(work: Callable[[], object], rounds: int = 10) -> float:
 
 
 def ceilings() -> dict[str, float]:
-    """Measure a large copy (bytes read and written), and a large product of random numbers."""
+    """Measure a large copy (bytes read and written), and large products of random numbers."""
     source = torch.randn(2**29, device="cuda")
     target = torch.empty_like(source)
     copy = seconds_on_gpu(lambda: target.copy_(source))
     n = 8192
-    a, b = torch.randn(2, n, n, device="cuda", dtype=torch.bfloat16)
-    product = seconds_on_gpu(lambda: a @ b)
+    factors = torch.randn(2, n, n, device="cuda")
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> int:
+        return round(2 * n**3 / seconds_on_gpu(lambda: a @ b) / 1e12)
+
+    torch.backends.cuda.matmul.allow_tf32 = True
     return {
         "copy_tb_per_s": round(2 * source.nbytes / copy / 1e12, 2),
-        "bf16_tflops": round(2 * n**3 / product / 1e12),
+        "bf16_tflops": product(*factors.bfloat16()),
+        "tf32_tflops": product(*factors),
     }
 
 

@@ -210,6 +210,7 @@ def test_the_whole_check_fits_its_time(bench: Import) -> None:
     stages = bench("gpu_check").Check("cuda", 560).stages()
     assert [stage.name for stage in stages] == [
         "facts",
+        "synchronisation",
         "build",
         "device-tests",
         "suite",
@@ -218,8 +219,20 @@ def test_the_whole_check_fits_its_time(bench: Import) -> None:
         "synccheck",
         "benchmarks",
     ]
-    kept = sum(stage.least for stage in stages)
-    assert stages[0].limit + stages[1].limit + kept <= 560
+    kept = sum(stage.least for stage in stages[3:])
+    assert sum(stage.limit for stage in stages[:3]) + kept <= 560
+
+
+def test_synchronisation_is_built_for_the_gpu_with_the_toolkit_of_the_extension(
+    bench: Import, tmp_path: Path
+) -> None:
+    program = bench("gpu_synchronisation")
+    cuda = program.CudaBuild(tmp_path, "8.0", ["/some/include"], tmp_path / "lib/libcudart.so.13")
+    command = program.build_command(cuda, "9.0a", tmp_path / "out")
+    assert command[0] == str(tmp_path / "bin/nvcc")
+    assert "-gencode=arch=compute_90a,code=sm_90a" in command
+    assert f"{tmp_path}/lib/libcudart.so.13,-rpath={tmp_path}/lib" in command
+    assert Path(command[command.index("/some/include") + 1]).is_file()
 
 
 # --- what stages leave ---------------------------------------------------------------------------
@@ -327,6 +340,14 @@ ROWS = [
 ]
 
 
+def exchange(
+    way: str, blocks: int, cluster: int, count: int, us: float, estimate: float, **more: Any
+) -> dict[str, Any]:
+    """A line of synchronisation.cu."""
+    of = {"way": way, "blocks": blocks, "cluster": cluster, "bytes": count, "estimate": estimate}
+    return {**of, "us": us, "least": us, "greatest": us, "right": True, **more}
+
+
 @pytest.fixture
 def data() -> dict[str, Any]:
     """All that gpu_check.py hands to the report."""
@@ -350,7 +371,15 @@ def data() -> dict[str, Any]:
             "idle": {"clocks.sm": "345 MHz"},
             "copy_tb_per_s": 3.0,
             "bf16_tflops": 798,
+            "tf32_tflops": 401,
         },
+        "synchronisation": [
+            exchange("polled", 48, 1, 3072, 0.61, 0.5),
+            exchange("grid barrier", 132, 1, 0, 1.2, -1, least=1.14),
+            exchange("grid barrier", 48, 1, 3072, 1.5, -1, right=False),
+            exchange("cluster barrier", 16, 16, 0, 0.2, 0.25),
+            exchange("cluster barrier", 128, 16, 0, 0.21, 0.27),
+        ],
         "build": {"seqkern": "0.1.0"},
         "after": {"clocks.sm": "1980 MHz"},
         "stages": [
@@ -382,6 +411,12 @@ def test_report_says_what_was_found(bench: Import, data: dict[str, Any], tmp_pat
         "# GPU check: NVIDIA H100 80GB HBM3",
         "after the benchmarks: clocks.sm 1980 MHz",
         "cudnn 91300",
+        "798 TFLOP/s in bf16, 401 in TF32",
+        "|  | blocks | waiting, estimated | none | 3 KiB |",
+        "| polled | 48 | 0.3 to 0.45 | – | 0.61 (0 %), 0.50 |",
+        "| grid barrier | 132 | 0.6 to 1.5 | 1.20 (5 %) | – |",
+        "| grid barrier | 48 | 0.6 to 1.5 | – | 1.50 (0 %) **wrong** |",
+        "| cluster barrier, 16 blocks | 128 | 0.12 to 0.25 | 0.21 (0 %), 0.27 | – |",
         "| suite | failed | 3 | 60 |",
         "| suite | 7 | 1 | 2 |",
         "- `test_x::test_y`: assert 1 == 2 more",
@@ -421,7 +456,14 @@ def test_report_json_holds_everything(bench: Import, data: dict[str, Any], tmp_p
 def test_report_of_a_part_is_written(
     bench: Import, data: dict[str, Any], tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
-    data |= {"rows": rows, "tests": {}, "sanitizers": {}, "build": {}, "after": {}}
+    data |= {
+        "rows": rows,
+        "tests": {},
+        "sanitizers": {},
+        "build": {},
+        "after": {},
+        "synchronisation": [],
+    }
     text = bench("gpu_report").write(data, tmp_path).read_text()
     assert "Not measured." in text
     assert "no build" in text
