@@ -221,7 +221,8 @@ def main(arguments: list[str]) -> None:
         def write(**line: Any) -> None:
             print(json.dumps(line), file=file, flush=True)
 
-        write(build=seqkern.build_info(), planned=len(chosen))
+        planned = len(chosen) + len(begun.difference(map(str, chosen)))
+        write(build=seqkern.build_info(), planned=planned)
         for point in chosen:
             if str(point) in begun:
                 continue

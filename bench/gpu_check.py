@@ -2,11 +2,13 @@
 
     python bench/gpu_check.py --out docs/results
     python bench/gpu_check.py --out OUT --stages facts build benchmarks --only tuning
+    python bench/gpu_check.py --out OUT --go-on --stages training --data PTB
 
 `make gpu-check` runs it. It needs a GPU, the CUDA toolkit, and a torch with CUDA in the Python that
 runs it; no network. All of it ends within --seconds: every stage has a limit, one that fails or
-runs out of time is reported, and the next one runs. gpu-<name>.md and .json are written after each
-stage; all that was printed is in build/gpu-check/log.txt. See docs/guides/gpu-check.md.
+runs out of time is reported, and the next one runs. <gpu's name>/gpu-check.md, .json and .svg are
+written after each stage; all that was printed is in build/gpu-check/log.txt. With --go-on, a later
+run adds to the report of an earlier one. See docs/guides/gpu-check.md.
 """
 
 import argparse
@@ -31,7 +33,8 @@ from gpu_stages import Record, Stage, printed, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
-STAGES = ("facts", "synchronisation", "build", "tests", "sanitizers", "benchmarks")
+DEFAULT_STAGES = ("facts", "synchronisation", "build", "tests", "sanitizers", "benchmarks")
+STAGES = (*DEFAULT_STAGES, "training")
 # What pytest is given: first what only tensors on a device can show.
 TESTS = {"device-tests": ["test_cuda.py"], "suite": [".", "--ignore=test_cuda.py"]}
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -75,7 +78,7 @@ class Check:
     ----------
     device
         "cuda", or "cpu" for a dry run: on the seqkern that is installed, and tiny sizes.
-    seconds, seconds_per_point, only
+    seconds, seconds_per_point, only, data
         As on the command line.
     work
         Folder of the installed extension, of the log and of what stages write.
@@ -86,20 +89,26 @@ class Check:
     seconds_per_point: float = 0.06
     only: Sequence[str] = ()
     work: Path = ROOT / "build/gpu-check"
+    data: Path | None = None
 
     @property
     def log(self) -> Path:
         """All that was printed."""
         return self.work / "log.txt"
 
+    @property
+    def results(self) -> Path:
+        """All that the report is made of."""
+        return self.work / "results.json"
+
     def clear(self) -> None:
         """Remove what an earlier run left, but for the extension."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.work / "training", ignore_errors=True)
         for pattern in ("*.json", "*.jsonl", "*.txt", "*.xml"):
             for file in self.work.glob(pattern):
                 file.unlink()
 
-    def stages(self, chosen: Sequence[str] = STAGES) -> list[Stage]:
+    def stages(self, chosen: Sequence[str] = DEFAULT_STAGES) -> list[Stage]:
         """Return the chosen stages, in order; facts are always wanted."""
         everything = {
             "facts": [self.facts()],
@@ -110,6 +119,7 @@ class Check:
                 self.sanitizer(t) for t in (TOOLS if self.device == "cuda" else TOOLS[:1])
             ],
             "benchmarks": [self.benchmarks()],
+            "training": [self.training()],
         }
         return [s for name in everything if name in ("facts", *chosen) for s in everything[name]]
 
@@ -198,6 +208,20 @@ class Check:
 
         return self.stage("benchmarks", command, self.seconds, least=90, goes_on=True)
 
+    def training(self) -> Stage:
+        """Train language models, in what time is left."""
+
+        def command(seconds: float) -> list[str]:
+            arguments = ["--data", self.data, "--out", self.work / "training.json"]
+            return self.script("gpu_training.py", *arguments, "--seconds", max(seconds - 5, 1))
+
+        missing = ""
+        if self.data is None:
+            missing = "no --data: a folder with the texts of PTB"
+        elif not self.data.is_dir():
+            missing = f"--data {self.data.name} is no folder"
+        return self.stage("training", command, self.seconds, least=60, missing=missing)
+
     def found(self, record: Record) -> dict[str, Any]:
         """Return what a stage left."""
         if record.outcome == "not run":
@@ -211,6 +235,9 @@ class Check:
             return {"tests": {record.name: junit_results(self.junit(record.name))}}
         if record.name in TOOLS:
             return {"sanitizers": {record.name: sanitizer_results(printed(self.log))}}
+        if record.name == "training":
+            file = self.work / "training.json"
+            return {"training": json.loads(file.read_text())} if file.exists() else {}
         if record.name == "benchmarks":
             return benchmark_results(read_lines(self.work / "points.jsonl"))
         return {}
@@ -267,10 +294,18 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--seconds", type=float, default=560, help="of everything (default 560)")
     parser.add_argument("--seconds-per-point", type=float, default=0.06, help="as gpu_bench.py")
-    parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES)
+    parser.add_argument(
+        "--stages", nargs="*", choices=STAGES, default=DEFAULT_STAGES, help="(default: the first 6)"
+    )
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="keep what earlier stages found, the points measured and the models trained",
+    )
     parser.add_argument("--only", nargs="*", default=[], help="points, as gpu_bench.py")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
     parser.add_argument("--work", type=Path, default=Check.work, help="folder of all else")
+    parser.add_argument("--data", type=Path, help="folder of PTB, for the stage training")
     options = parser.parse_args(arguments)
 
     check = Check(
@@ -279,28 +314,40 @@ def main(arguments: list[str]) -> int:
         options.seconds_per_point,
         options.only,
         options.work.resolve(),
+        options.data,
     )
-    check.clear()
+    check.work.mkdir(parents=True, exist_ok=True)
+    if not options.go_on:
+        check.clear()
     data: dict[str, Any] = {
-        "command": shlex.join(["python", "bench/gpu_check.py", *arguments]),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
-        "device": options.device,
         **{key: {} for key in ("facts", "build", "after", "tests", "sanitizers")},
         "planned": 0,
-        **{key: [] for key in ("synchronisation", "unfinished", "stages", "rows")},
+        **{key: [] for key in ("synchronisation", "training", "unfinished", "stages", "rows")},
+        "commands": [],
+        **(json.loads(check.results.read_text()) if check.results.exists() else {}),
+        "device": options.device,
     }
+    data["commands"].append(
+        {
+            "command": shlex.join(["python", "bench/gpu_check.py", *arguments]),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "commit": first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+        }
+    )
+    failed = False
     for record in run_stages(check.stages(options.stages), options.seconds, check.log):
         print(f"{record.name}: {record.outcome}, {record.seconds:.0f} s", flush=True)
-        data["stages"].append(asdict(record))
+        failed |= record.outcome in ("failed", "out of time")
+        others = [stage for stage in data["stages"] if stage["name"] != record.name]
+        data["stages"] = [*others, asdict(record)]
         for key, value in check.found(record).items():
             data[key] = {**data[key], **value} if key in ("tests", "sanitizers") else value
         if not data["facts"]:
             print(*record.tail, sep="\n")
             return 1
+        check.results.write_text(json.dumps(data))
         page = write(data, options.out)
     print(*summary(data), f"{page} and {page.with_suffix('.json').name} were written", sep="\n")
-    failed = [s for s in data["stages"] if s["outcome"] in ("failed", "out of time")]
     return 1 if failed else 0
 
 

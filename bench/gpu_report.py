@@ -83,11 +83,12 @@ def unfinished(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{name}: {why.get(name, 'no word')}" for name in begun if name not in ended]
 
 
-def stem_of(data: Mapping[str, Any]) -> str:
-    """Return the name of the files."""
+def page_of(data: Mapping[str, Any]) -> Path:
+    """Return the name of the page: in a folder of the GPU, but for a dry run."""
     if data["device"] == "cpu":
-        return "gpu-check-dry-run"
-    return "gpu-" + re.sub(r"[^a-z0-9]+", "-", data["facts"]["gpu"].lower()).strip("-")
+        return Path("gpu-check-dry-run.md")
+    gpu = re.sub(r"[^a-z0-9]+", "-", data["facts"]["gpu"].lower()).strip("-")
+    return Path(gpu) / "gpu-check.md"
 
 
 def cut(lines: list[str]) -> list[str]:
@@ -341,6 +342,35 @@ def layers(rows: Sequence[Row]) -> Iterator[str]:
         yield from (f"### {name}", "", *grid_table(group, text), "")
 
 
+def training(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what each training gave and took, and how far it came."""
+    speed = {
+        (record["preset"], record["dtype"], record["peer"]): of_machine
+        for record in records
+        for of_machine in record["speeds"].values()
+    }
+    lines = []
+    for record in records:
+        preset, dtype, peer = (record[key] for key in ("preset", "dtype", "peer"))
+        score, figures = record["score"], record["figures"] or {}
+        ours, theirs = (speed.get((preset, dtype, of)) for of in (peer, "torch"))
+        lines.append(
+            [
+                preset,
+                dtype,
+                peer,
+                f"{record['epoch']} of {record['epochs']}"
+                + ("" if record["finished"] else ", **time was up**"),
+                f"{record['split']} {score} {figures[score]:.2f}" if score in figures else "–",
+                f"{record['seconds']:.0f}",
+                f"{ours:,.0f} {record['unit']}/s" if ours else "–",
+                f"{ours / theirs:.2f}" if ours and theirs else "–",
+            ]
+        )
+    head = ["preset", "dtype", "on", "epochs", "result", "seconds", "speed", "of torch's"]
+    return table(head, lines) if lines else ["Not run."]
+
+
 def remarks(data: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Return what a reader of the figures must know: what is not measured, or not as said."""
     lost, planned = data["unfinished"], data["planned"]
@@ -383,7 +413,10 @@ def summary(data: Mapping[str, Any]) -> list[str]:
     return [
         f"# {title}" if dry else f"# {title}: {data['facts']['gpu']}",
         "",
-        f"`{data['command']}`, {data['date']}, commit {data['commit']}",
+        *(
+            f"- `{one['command']}`, {one['date']}, commit {one['commit']}"
+            for one in data["commands"]
+        ),
         "",
         *environment(data, data["build"]),
         "",
@@ -418,6 +451,14 @@ def summary(data: Mapping[str, Any]) -> list[str]:
         "One layer, one direction. Geometric mean, least and greatest over the sizes measured.",
         "",
         *speedups(rows),
+        "",
+        "## Training",
+        "",
+        "`seqkern train PRESET`, on torch with `--backend torch`, the same seed: perplexity on the "
+        "test part with the parameters of the best epoch, the time of training and validation, and "
+        "the median speed of an epoch, without validation.",
+        "",
+        *training(data["training"]),
         "",
         "## Remarks",
         "",
@@ -510,8 +551,8 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 def write(data: Mapping[str, Any], folder: Path) -> Path:
     """Write both files, and return the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{stem_of(data)}.md"
+    page = folder / page_of(data)
+    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(markdown(data))
     page.with_suffix(".json").write_text(json_text(data))
     return page

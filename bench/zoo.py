@@ -38,13 +38,26 @@ CURVE_POINTS = 100  # of a run, about
 
 
 def record(job: Job, out: Path) -> Record:
-    """What the folder of a run tells; ValueError where it is not the run of its job."""
+    """What the page tells of a run; ValueError where it is not the run of its job."""
+    found = told_by(job)
+    if job.peer == NGRAMS:
+        return found
+    run = Run.open(job.folder)
+    check(job, run)
+    return {
+        **found,
+        "curve": curve(run) if job.peer == OURS else [],
+        "shown": samples(job, run, out) if job.peer == OURS and found["epoch"] else [],
+    }
+
+
+def told_by(job: Job) -> Record:
+    """What the folder of a run tells, in figures."""
     one, told, done = job.experiment, events(job.folder), finished(job)
     found = {"preset": one.preset, "data": one.data, "peer": job.peer, "seed": job.seed}
     if job.peer == NGRAMS:
         return {**found, "finished": done, "split": "test", "figures": told[-1]["test"]}
     run = Run.open(job.folder)
-    check(job, run)
     epochs = [event for event in told if event["event"] == "epoch"]
     best = next((event for event in reversed(epochs) if event["improved"]), {})
     tested = done and told[-1]["event"] == "test"
@@ -63,8 +76,6 @@ def record(job: Job, out: Path) -> Record:
         "speeds": speeds(told, f"{run.task.unit}_per_second"),
         "score": run.task.score,
         "monitor": run.config.monitor,
-        "curve": curve(run) if job.peer == OURS else [],
-        "shown": samples(job, run, out) if job.peer == OURS and epochs else [],
     }
 
 

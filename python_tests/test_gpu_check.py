@@ -348,14 +348,22 @@ def exchange(
     return {**of, "us": us, "least": us, "greatest": us, "right": True, **more}
 
 
+def trained(peer: str, **more: Any) -> dict[str, Any]:
+    """What a training tells."""
+    of = {"preset": "rnnlm", "dtype": "float32", "peer": peer, "epochs": 4, "split": "test"}
+    told = {"seconds": 12.3, "unit": "tokens", "score": "perplexity"}
+    return {**of, **told, "figures": {"loss": 4.9, "perplexity": 134.567}, **more}
+
+
 @pytest.fixture
 def data() -> dict[str, Any]:
     """All that gpu_check.py hands to the report."""
     passed = {"seconds": 3.0, "limit": 60.0, "note": "", "tail": []}
     return {
-        "command": "python bench/gpu_check.py",
-        "date": "2026-11-21",
-        "commit": "abc",
+        "commands": [
+            {"command": "python bench/gpu_check.py", "date": "2026-11-21", "commit": "abc"},
+            {"command": "python bench/gpu_check.py --go-on", "date": "2026-11-22", "commit": "abc"},
+        ],
         "device": "cuda",
         "facts": {
             "gpu": "NVIDIA H100 80GB HBM3",
@@ -397,6 +405,11 @@ def data() -> dict[str, Any]:
         "sanitizers": {
             "memcheck": {"summary": ["ERROR SUMMARY: 0 errors"], "covered": "67 of 67"},
         },
+        "training": [
+            trained("seqkern", epoch=4, finished=True, speeds={"H100": 200e3}),
+            trained("torch", epoch=3, finished=False, speeds={"H100": 100e3}),
+            trained("torch", dtype="bfloat16", epoch=0, finished=False, speeds={}, figures=None),
+        ],
         "planned": 20,
         "unfinished": ["layers: RNN: CUDA error"],
         "rows": ROWS,
@@ -405,10 +418,14 @@ def data() -> dict[str, Any]:
 
 def test_report_says_what_was_found(bench: Import, data: dict[str, Any], tmp_path: Path) -> None:
     page = bench("gpu_report").write(data, tmp_path)
-    assert page == tmp_path / "gpu-nvidia-h100-80gb-hbm3.md"
+    assert page == tmp_path / "nvidia-h100-80gb-hbm3/gpu-check.md"
     text = page.read_text()
     for expected in (
         "# GPU check: NVIDIA H100 80GB HBM3",
+        "- `python bench/gpu_check.py`, 2026-11-21, commit abc\n- `python bench/gpu_check.py --go",
+        "| rnnlm | float32 | seqkern | 4 of 4 | test perplexity 134.57 | 12 | 200,000 tokens/s | 2",
+        "| rnnlm | float32 | torch | 3 of 4, **time was up** | test perplexity 134.57 | 12 |",
+        "| rnnlm | bfloat16 | torch | 0 of 4, **time was up** | – | 12 | – | – |",
         "after the benchmarks: clocks.sm 1980 MHz",
         "cudnn 91300",
         "798 TFLOP/s in bf16, 401 in TF32",
@@ -463,6 +480,7 @@ def test_report_of_a_part_is_written(
         "build": {},
         "after": {},
         "synchronisation": [],
+        "training": [],
     }
     text = bench("gpu_report").write(data, tmp_path).read_text()
     assert "Not measured." in text
@@ -615,3 +633,99 @@ def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no CUDA device" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Folder of a text of few words."""
+    folder = tmp_path / "ptb"
+    folder.mkdir()
+    for name, count in (("train", 2000), ("valid", 800), ("test", 800)):
+        words = " ".join(f"w{i * i % 7}" for i in range(count))
+        (folder / f"ptb.{name}.txt").write_text(words + "\n")
+    return folder
+
+
+def test_trainings_are_pairs_and_the_short_one_comes_first(bench: Import, tmp_path: Path) -> None:
+    training = bench("gpu_training")
+    planned = training.trainings(tmp_path / "ptb", tmp_path / "runs")
+    of = [(one.job.experiment.preset, one.dtype, one.job.peer) for one in planned]
+    assert of[:4] == [
+        ("rnnlm", "float32", "seqkern"),
+        ("rnnlm", "float32", "torch"),
+        ("better-rnnlm", "float32", "seqkern"),
+        ("better-rnnlm", "float32", "torch"),
+    ]
+    assert [(preset, peer) for preset, dtype, peer in of[4:]] == [
+        (preset, peer) for preset, _, peer in of[:4]
+    ]
+    assert {dtype for _, dtype, _ in of[4:]} == {"bfloat16"}
+    assert len({one.job.folder for one in planned}) == len(planned)
+    arguments = [planned[n].arguments(tmp_path / "ptb", "cuda", 100.4) for n in (2, 3)]
+    for given, peer in zip(arguments, ("seqkern", "torch"), strict=True):
+        text = " ".join(given)
+        assert text.startswith("train better-rnnlm --out ")
+        assert f"--seed 0 --backend {peer} " in text
+        assert "--device cuda --dtype float32 --max-seconds 100" in text
+    assert "--epochs 40 " in " ".join(arguments[1])  # not the one epoch of the zoo's comparison
+
+
+def test_trainings_share_what_time_is_left(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = bench("gpu_training")
+    assert [training.share(n, 200.0) for n in (0, 1)] == [85.0, 185.0]
+    planned = training.trainings(tmp_path / "ptb", tmp_path / "runs")
+    monkeypatch.setattr(training, "start", lambda arguments: pytest.fail("no time is left"))
+    assert training.train(planned, tmp_path / "ptb", "cpu", 2.0, tmp_path / "x.json") == 0
+    assert json.loads((tmp_path / "x.json").read_text()) == []
+
+
+def test_a_training_that_fails_does_not_end_the_others(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = bench("gpu_training")
+    given = []
+
+    def start(arguments: list[str]) -> int:
+        given.append(arguments)
+        return 1
+
+    monkeypatch.setattr(training, "start", start)
+    planned = training.trainings(tmp_path / "ptb", tmp_path / "runs")
+    assert training.train(planned, tmp_path / "ptb", "cpu", 1e6, tmp_path / "x.json") == 1
+    assert len(given) == len(planned)
+
+
+def test_dry_run_trains_on_both_backends_and_goes_on_with_the_report(
+    tmp_path: Path, text: Path
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    where = (f"--out={out}", f"--work={work}", "--seconds-per-point=0")
+    first = run_script(
+        "gpu_check.py", *where, "--stages", "benchmarks", "--only", "targets: LSTM, bf"
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    stages = ("--go-on", "--stages", "training", f"--data={text}")
+    done = run_script("gpu_check.py", *where, *stages)
+    assert done.returncode == 0, done.stdout + (work / "log.txt").read_text()
+    data = json.loads((out / "gpu-check-dry-run.json").read_text())
+    assert [stage["name"] for stage in data["stages"]] == ["benchmarks", "facts", "training"]
+    assert [len(data[key]) for key in ("rows", "commands", "training")] == [2, 2, 2]
+    for record in data["training"]:
+        assert (record["epoch"], record["finished"], record["split"]) == (1, True, "test")
+        assert record["figures"]["perplexity"] > 1
+    of_first = [record["figures"]["perplexity"] for record in data["training"][:2]]
+    assert of_first[0] == pytest.approx(of_first[1], rel=1e-3)  # the same model, the same seed
+    assert "| rnnlm | float32 | torch | 1 of 1 |" in (out / "gpu-check-dry-run.md").read_text()
+
+
+def test_training_without_data_says_what_is_missing(tmp_path: Path) -> None:
+    arguments = (f"--out={tmp_path / 'out'}", f"--work={tmp_path / 'work'}", "--stages", "training")
+    for more, why in (((), "no --data"), ((f"--data={tmp_path / 'x'}",), "--data x is no folder")):
+        done = run_script("gpu_check.py", *arguments, *more)
+        assert done.returncode == 0
+        assert f"| training | not run | 0 | 0 | {why}" in done.stdout
