@@ -22,15 +22,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import step_budget
 import torch
 from case import Run
 from gpu_facts import gpu_state
-from gpu_points import Point, points, precision_of
+from gpu_points import KERNELS, Point, points, precision_of
 from gpu_report import read_lines
+from recurrent import GATES
 from timing import Result, seconds_of, timing_of, turns
 from torch import Tensor
 
 import seqkern
+from seqkern.cuda import Device
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 200
 FULL_BYTES = 16 * 2**30  # of device memory, where cached memory is given back
@@ -63,6 +66,10 @@ class Host:
         for peer in turns(replays, rounds):
             samples[peer].append(seconds_of(replays[peer]))
         return samples
+
+    def predictions(self, point: Point) -> dict[str, float]:
+        """Return nothing: nothing is predicted."""
+        return {}
 
     def settle(self) -> None:
         """Raise if no further point can be measured in this process."""
@@ -121,6 +128,13 @@ class Gpu:
             samples[peer].append(start.elapsed_time(end) / 1e3)
         return samples
 
+    def predictions(self, point: Point) -> dict[str, float]:
+        """Return the microseconds of a step that are predicted of a layer, by kernel."""
+        gpu = torch.cuda.get_device_properties()
+        capability = 10 * gpu.major + gpu.minor
+        limits = capability, gpu.multi_processor_count, gpu.shared_memory_per_block_optin
+        return predictions(point, Device(*limits))
+
     def settle(self) -> None:
         """Raise if no further point can be measured in this process; give much memory back.
 
@@ -130,6 +144,20 @@ class Gpu:
         torch.rand(1, device="cuda").item()
         if torch.cuda.memory_reserved() > FULL_BYTES:
             torch.cuda.empty_cache()
+
+
+def predictions(point: Point, device: Device) -> dict[str, float]:
+    """Return the microseconds of a step that are predicted of a layer, by kernel, best first."""
+    if point.layer is None:
+        return {}
+    cell, backward = point.layer
+    name = {"RNN": "rnn_tanh"}.get(cell, cell.lower())
+    precision = point.precision.replace("fp16", "bf16")  # of the same size
+    of = (name, GATES[cell], precision, point.case.sizes, backward, device)
+    found = step_budget.predictions(*of)
+    best = next(iter(found))
+    # Of the peers that run by one kernel; the first is what seqkern chooses.
+    return {best: found[best], **{name: us for name, us in found.items() if name in KERNELS}}
 
 
 def text_of(error: Exception) -> str:
@@ -187,6 +215,7 @@ def measure(point: Point, machine: Host | Gpu, seconds: float) -> dict[str, Any]
         "modes": modes,
         "errors": errors,
         "differences": differences,
+        "predicted": machine.predictions(point),
         "result": Result(case.group, dict(case.sizes), case.flops, rounds, times, memory).row(),
     }
 

@@ -18,7 +18,18 @@ from losses import (
     logits_loss,
     make_linear,
 )
-from recurrent import GATES, flops_of, make_layer, pass_name, token_case
+from recurrent import (
+    GATES,
+    flops_of,
+    make_layer,
+    new,
+    one_pass,
+    pass_name,
+    random_input,
+    token_case,
+)
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from word_vectors import KINDS, training_case
 
 import seqkern
@@ -42,6 +53,26 @@ COPY = "copy"  # a peer of the loss of logits: copies as many bytes as the loss 
 # Copies of a point's tensors are used in turn until they exceed the L2 cache (50 MB on an H100).
 COLD_BYTES = 128 * 2**20
 MOST_SETS = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a recurrent layer of the section "shapes" is besides one of the grid."""
+
+    name: str
+    steps: int = STEPS
+    layers: int = 1
+    bidirectional: bool = False
+    lengths: bool = False  # of 1 to T steps; torch packs the sequences
+
+
+SHAPES = (
+    Shape("T=1024", steps=1024),
+    Shape("two layers", layers=2),
+    Shape("both directions", bidirectional=True),
+    Shape("lengths", lengths=True),
+    Shape("two layers, both directions", layers=2, bidirectional=True),
+)
 
 # Peers of the tuning points: kernels that seqkern.cuda.recurrent_kernel selects.
 KERNELS: dict[str, tuple[str, dict[str, int]]] = {
@@ -76,6 +107,9 @@ class Point:
         device.
     patience
         Seconds after which the point hangs. Some peers compile.
+    layer
+        Cell and pass (backward?) of what is one layer of one direction and equal lengths, of which
+        there are predictions; its sizes are the case's.
     """
 
     section: str
@@ -85,6 +119,7 @@ class Point:
     target: float | None = None
     graph: bool = True
     patience: float = 25
+    layer: tuple[str, bool] | None = None
 
     def __str__(self) -> str:
         return f"{self.section}: {self.case}"
@@ -126,7 +161,8 @@ def layer_point(
     case = Case(group, sizes, make, flops_of(cell, sizes, backward), peers)
     features = sizes["D"] + sizes["H"]
     elements = features * (sizes["T"] * sizes["N"] + GATES[cell] * sizes["H"])
-    return Point(section, case, precision, sets_for(elements * dtype.itemsize), target)
+    sets = sets_for(elements * dtype.itemsize)
+    return Point(section, case, precision, sets, target, layer=(cell, backward))
 
 
 def layer_sizes(steps: int, batch: int, hidden_size: int) -> Sizes:
@@ -252,18 +288,76 @@ def tuning_points(tiny: bool) -> list[Point]:
     ]
 
 
+def ranked_sizes(tiny: bool) -> list[tuple[int, int]]:
+    """Return N and H of the grid, the most important first."""
+    if tiny:
+        return [(3, 4)]
+    places = product(enumerate(BATCHES), enumerate(HIDDEN_SIZES))
+    ranked = sorted(places, key=lambda place: place[0][0] + place[1][0])
+    return [(batch, hidden_size) for (_, batch), (_, hidden_size) in ranked]
+
+
 def layer_points(tiny: bool) -> list[Point]:
     """Return the grid of layers, size by size."""
-    if tiny:
-        pairs = [(3, 4)]
-    else:
-        places = product(enumerate(BATCHES), enumerate(HIDDEN_SIZES))
-        ranked = sorted(places, key=lambda place: place[0][0] + place[1][0])
-        pairs = [(batch, hidden_size) for (_, batch), (_, hidden_size) in ranked]
     return [
         layer_point("layers", cell, precision, layer_sizes(2 if tiny else STEPS, n, h), backward)
-        for (n, h), precision, cell, backward in product(pairs, PRECISIONS, CELLS, PASSES)
+        for (n, h), precision, cell, backward in product(
+            ranked_sizes(tiny), PRECISIONS, CELLS, PASSES
+        )
     ]
+
+
+def make_shape(
+    peer: str, cell: str, sizes: Sizes, backward: bool, dtype: torch.dtype, shape: Shape
+) -> Run:
+    """Make layers of a shape, and a padded input; the longest sequence comes first."""
+    steps, hidden_size = sizes["T"], sizes["H"]
+    options = {"num_layers": shape.layers, "bidirectional": shape.bidirectional}
+    layer = new(peer, cell, sizes["D"], hidden_size, dtype=dtype, **options)
+    x = random_input(sizes, dtype, backward)
+    on_host = torch.randint(1, steps + 1, (sizes["N"],), device="cpu").sort(descending=True)[0]
+    on_host[0] = steps
+    on_device = on_host.to(x.device)
+
+    def output() -> Tensor:
+        if not shape.lengths:
+            return layer(x)[0]
+        if peer == "seqkern":
+            return layer(x, lengths=on_device)[0]
+        packed = layer(pack_padded_sequence(x, on_host))[0]  # which takes lengths on the host
+        return pad_packed_sequence(packed, total_length=steps)[0]
+
+    of_output = {**sizes, "H": hidden_size * (2 if shape.bidirectional else 1)}
+    return one_pass(output, layer, [x], of_output, backward)
+
+
+def shape_points(tiny: bool) -> list[Point]:
+    """Return the sizes of the grid in other shapes, size by size."""
+    points = []
+    for (n, h), shape, precision, cell, backward in product(
+        ranked_sizes(tiny), SHAPES, PRECISIONS, CELLS, PASSES
+    ):
+        sizes = layer_sizes(3 if tiny else shape.steps, n, h)
+        dtype = PRECISIONS[precision][0]
+        of = {"cell": cell, "sizes": sizes, "backward": backward, "dtype": dtype, "shape": shape}
+        group = f"{cell}, {precision}, {shape.name}, {pass_name(backward)}"
+        times = shape.layers * (2 if shape.bidirectional else 1)
+        case = Case(
+            group, sizes, partial(make_shape, **of), times * flops_of(cell, sizes, backward)
+        )
+        plain = times == 1 and not shape.lengths
+        moved = 2 * times * h * (sizes["T"] * n + GATES[cell] * h) * dtype.itemsize
+        points.append(
+            Point(
+                "shapes",
+                case,
+                precision,
+                sets_for(moved),
+                graph=not shape.lengths,  # packing copies lengths from the host
+                layer=(cell, backward) if plain else None,
+            )
+        )
+    return points
 
 
 def token_points(tiny: bool) -> list[Point]:
@@ -299,9 +393,10 @@ SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "others": other_points,
     "words": word_points,
     "tuning": tuning_points,
-    "layers": layer_points,
     "tokens": token_points,
     "negative sampling": sampling_points,
+    "layers": layer_points,
+    "shapes": shape_points,
 }
 
 

@@ -1,9 +1,17 @@
-"""What gpu_check.py found, in Markdown and JSON; reads figures alone, and needs no seqkern."""
+"""What gpu_check.py found, in Markdown, JSON and SVG; reads figures alone, and needs no seqkern.
 
+    python bench/gpu_report.py docs/results/nvidia-h100-80gb-hbm3/gpu-check.json
+
+writes the page and its plot anew, for which the machine with the GPU may lack matplotlib.
+"""
+
+import argparse
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -11,6 +19,7 @@ from typing import Any
 from tables import by_group, grid_table, milliseconds, table, timing_text
 from timing import Result
 
+GRIDS = ("layers", "shapes")  # sections of points over N and H
 COPY_SHARE = 0.9  # of a copy's bandwidth, which the loss of logits should reach, with its gradient
 MOST_LISTED = 60  # rows of a list of points or failures
 # Relative differences from torch that rounding may explain, over hundreds of steps and rows.
@@ -26,6 +35,14 @@ ESTIMATED_WAITS = {
 }
 
 
+# Milliseconds of an LSTM of H = 768, N = 16, T = 1024, forward and with a backward pass.
+PUBLISHED = [
+    ("cuDNN", "fp16", 2.01, 5.19, "with the product of the input, as here"),
+    ("FlashRNN, fused", "bf16", 4.87, 13.6, "without the product of the input"),
+    ("haste", "fp32", 18.4, 43.9, ""),
+]
+
+
 @dataclass(frozen=True)
 class Row:
     """A measured point, as gpu_bench.py writes it."""
@@ -39,6 +56,7 @@ class Row:
     errors: Mapping[str, str]
     differences: Mapping[str, float]  # relative, from torch's results
     result: Result
+    predicted: Mapping[str, float] = field(default_factory=dict)  # microseconds a step, by kernel
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Row":
@@ -207,7 +225,7 @@ def speedups(rows: Sequence[Row]) -> list[str]:
     """Return geometric means by cell and precision, and how many points are slower than torch."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        if row.section == "layers" and row.compared:
+        if row.section in GRIDS and row.compared:
             kind, _, of_pass = row.result.group.rpartition(", ")
             found.setdefault(kind, {}).setdefault(of_pass, []).append(row.result.speedup)
     passes = ("forward", "forward + backward")
@@ -327,7 +345,7 @@ def words(rows: Sequence[Row]) -> list[str]:
 
 def layers(rows: Sequence[Row]) -> Iterator[str]:
     """Yield a table over N and H for each cell, precision and pass."""
-    by_result = {id(row.result): row for row in rows if row.section == "layers" and row.compared}
+    by_result = {id(row.result): row for row in rows if row.section in GRIDS and row.compared}
 
     def text(results: list[Result]) -> str:
         if not results:
@@ -369,6 +387,74 @@ def training(records: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     head = ["preset", "dtype", "on", "epochs", "result", "seconds", "speed", "of torch's"]
     return table(head, lines) if lines else ["Not run."]
+
+
+def expectations(rows: Sequence[Row]) -> Iterator[tuple[Row, str, str, float]]:
+    """Yield each time of which there is a prediction: row, peer, kernel, microseconds predicted."""
+    for row in rows:
+        chosen = next(iter(row.predicted), "")
+        for peer in row.result.times:
+            kernel = chosen if peer in ("seqkern", "chosen") else peer
+            if kernel in row.predicted:
+                yield row, peer, kernel, row.predicted[kernel]
+
+
+def outcomes(rows: Sequence[Row]) -> list[str]:
+    """Return by how much predictions are off, for each pass and way of the kernels."""
+    ratios: dict[tuple[str, str, str], list[float]] = {}
+    for row, peer, kernel, predicted in expectations(rows):
+        _, precision, *_, of_pass = row.result.group.split(", ")
+        way = " and ".join(one.partition(":")[0] for one in kernel.split(" and "))
+        ratios.setdefault((way, precision, of_pass), []).append(row.step(peer) / predicted)
+    lines = [
+        [
+            *of,
+            str(len(found)),
+            f"{geometric_mean(found):.2f}",
+            f"{min(found):.2f}",
+            f"{max(found):.2f}",
+        ]
+        for of, found in sorted(ratios.items())
+    ]
+    head = ["kernel", "", "", "times", "measured / predicted, mean", "least", "greatest"]
+    return table(head, lines) if lines else ["Nothing was predicted."]
+
+
+def predictions(rows: Sequence[Row]) -> list[str]:
+    """Return a row for each time of which there is a prediction."""
+    lines = [
+        [
+            row.result.group,
+            row.result.name,
+            kernel + (", chosen" if peer in ("seqkern", "chosen") else ""),
+            f"{predicted:.2f}",
+            f"{row.step(peer):.2f}",
+            f"{row.step(peer) / predicted:.2f}",
+        ]
+        for row, peer, kernel, predicted in expectations(rows)
+    ]
+    head = ["", "size", "kernel", "predicted", "measured", "measured / predicted"]
+    return table(head, lines) if lines else ["Nothing was predicted."]
+
+
+def published(rows: Sequence[Row]) -> list[str]:
+    """Return figures of others for an LSTM, beside what was measured here at its size."""
+    sizes = {"N": 16, "T": 1024, "D": 768, "H": 768}
+    here: dict[tuple[str, bool, str], str] = {}
+    for row in rows:
+        backward = row.result.group.endswith("backward")
+        if row.result.group.startswith("LSTM, ") and dict(row.result.sizes) == sizes:
+            for peer, timing in row.result.times.items():
+                here.setdefault((row.precision, backward, peer), milliseconds(timing.median))
+    lines = []
+    for name, precision, forward, both, note in PUBLISHED:
+        found = [
+            " / ".join(here.get((precision, way, peer), "–") for way in (False, True))
+            for peer in ("seqkern", "torch")
+        ]
+        lines.append([name, precision, f"{forward} / {both}", *found, note])
+    head = ["", "", "published, ms", "seqkern here, ms", "torch here, ms", ""]
+    return table(head, lines)
 
 
 def remarks(data: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
@@ -442,13 +528,18 @@ def summary(data: Mapping[str, Any]) -> list[str]:
         "",
         "## Targets",
         "",
-        "Published for cuDNN on an H100 in fp16: 2.01 ms forward, 5.19 ms forward + backward.",
-        "",
         *targets(rows),
+        "",
+        "## Published figures",
+        "",
+        "Of others, on an H100, for the same LSTM: forward / forward + backward.",
+        "",
+        *published(rows),
         "",
         "## Speed-up over torch.nn and cuDNN",
         "",
-        "One layer, one direction. Geometric mean, least and greatest over the sizes measured.",
+        "One layer, one direction and T = 256 where nothing else is said. Geometric mean, least "
+        "and greatest over the sizes measured.",
         "",
         *speedups(rows),
         "",
@@ -467,8 +558,21 @@ def summary(data: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def markdown(data: Mapping[str, Any]) -> str:
-    """Return the whole page."""
+def draw(rows: Sequence[Row], path: Path) -> bool:
+    """Draw the speed-ups over H, a row of panels a cell and precision; whether there is a plot."""
+    groups = by_group([row.result for row in rows if row.section == "layers" and row.compared])
+    if not groups or importlib.util.find_spec("matplotlib") is None:
+        return False
+    from plot import Panel, save_panels
+
+    kinds = dict.fromkeys(name.rpartition(", ")[0] for name in groups)
+    titles = [[f"{kind}, {way}" for way in ("forward", "forward + backward")] for kind in kinds]
+    save_panels([[Panel(t, groups.get(t, [])) for t in of_kind] for of_kind in titles], path)
+    return True
+
+
+def markdown(data: Mapping[str, Any], plot: str = "") -> str:
+    """Return the whole page; ``plot`` is the name of its plot's file, if there is one."""
     rows = [Row.of(line) for line in data["rows"]]
     linear = [row for row in rows if row.section in ("linear", "others")]
     how = (
@@ -480,6 +584,10 @@ def markdown(data: Mapping[str, Any]) -> str:
     )
     lines = [
         *summary(data),
+        *(
+            [f"![Speed-up over torch.nn by cell, precision and pass, over H]({plot})", ""]
+            * bool(plot)
+        ),
         "## How it was measured",
         "",
         how,
@@ -532,9 +640,22 @@ def markdown(data: Mapping[str, Any]) -> str:
         "",
         "## Layers",
         "",
-        "D = H. Speed-up: microseconds a time step of seqkern / of torch.",
+        "D = H, and T = 256 where nothing else is said. Speed-up: microseconds a time step of "
+        "seqkern / of torch. Sequences of unequal lengths are called, not captured: torch packs "
+        "them, and copies lengths from the host.",
         "",
         *layers(rows),
+        "## Predictions and outcomes",
+        "",
+        "Microseconds a time step of one layer, products over all steps included: as "
+        "`cuda/recurrent_plan.cu` predicts it, by which a kernel is chosen, and as measured.",
+        "",
+        *outcomes(rows),
+        "",
+        "### Each point",
+        "",
+        *predictions(rows),
+        "",
     ]
     failed = [stage for stage in data["stages"] if stage["tail"]]
     for stage in failed:
@@ -550,9 +671,24 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 
 def write(data: Mapping[str, Any], folder: Path) -> Path:
-    """Write both files, and return the page."""
+    """Write page, JSON and plot below a folder, and return the page."""
     page = folder / page_of(data)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(markdown(data))
+    plot = page.with_suffix(".svg")
+    drawn = draw([Row.of(line) for line in data["rows"]], plot)
+    page.write_text(markdown(data, plot.name if drawn else ""))
     page.with_suffix(".json").write_text(json_text(data))
     return page
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page and the plot of a JSON file anew."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("results", type=Path, help="gpu-check.json in the folder of the GPU")
+    file = parser.parse_args(arguments).results
+    data = json.loads(file.read_text())
+    print(write(data, file.parents[len(page_of(data).parts) - 1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

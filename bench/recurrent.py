@@ -24,11 +24,13 @@ KEEP = "keep gates"  # a peer of the recompute cases; "recompute 16" is 16 steps
 Sizes = Mapping[str, int]
 
 
-def new(peer: str, module: str, *sizes: int, dtype: torch.dtype | None = None) -> nn.Module:
+def new(
+    peer: str, module: str, *sizes: int, dtype: torch.dtype | None = None, **options: object
+) -> nn.Module:
     """Make a module of seqkern.nn or torch.nn with the parameters that are both peers'."""
     torch.manual_seed(0)
     namespace = {"seqkern": seqkern.nn, "torch": torch.nn}[peer]
-    return getattr(namespace, module)(*sizes, dtype=dtype)
+    return getattr(namespace, module)(*sizes, dtype=dtype, **options)
 
 
 def one_pass(

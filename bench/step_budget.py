@@ -6,6 +6,7 @@ Needs a seqkern built with CUDA, and no GPU: the prediction is the one that kern
 """
 
 import argparse
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from tables import table
 
 import seqkern.cuda
-from seqkern.cuda import RecurrentPlan
+from seqkern.cuda import H100, Device, RecurrentPlan
 
 CELLS = ("lstm", "gru", "rnn_tanh")
 PRECISIONS = {
@@ -40,14 +41,58 @@ By this prediction the target is missed. Also weighed, by the same rates, and no
 registers); the depth of the backward product split over clusters of 4, whose partial sums go
 through shared memory (1.5 us: a quarter of the gathering, and a cluster barrier more). What part of
 the sum is hidden behind the rest decides, and that takes a GPU to tell."""
-PRODUCT_RATE = 600e6  # FLOP a microsecond, of bf16 products over all steps
+# FLOP a microsecond, of products over all steps.
+PRODUCT_RATES = {"bf16": 600e6, "tf32": 300e6, "fp32": 50e6}
+
+
+def plans(
+    cell: str,
+    precision: str,
+    hidden_size: int,
+    batch: int,
+    backward: bool,
+    steps: int = STEPS,
+    device: Device = H100,
+) -> list[RecurrentPlan]:
+    """Return the plans that may fit a device; the first that fits is chosen."""
+    dtype, tf32 = PRECISIONS[precision]
+    sizes = {"hidden_size": hidden_size, "batch": batch, "steps": steps}
+    options = {"backward": backward, "tf32": tf32, "device": device}
+    return seqkern.cuda.recurrent_plans(cell, dtype, **sizes, **options)
 
 
 def best(cell: str, precision: str, hidden_size: int, batch: int, backward: bool) -> RecurrentPlan:
     """Return the plan that is chosen on an H100, if it fits."""
-    dtype, tf32 = PRECISIONS[precision]
-    sizes = {"hidden_size": hidden_size, "batch": batch, "steps": STEPS}
-    return seqkern.cuda.recurrent_plans(cell, dtype, **sizes, backward=backward, tf32=tf32)[0]
+    return plans(cell, precision, hidden_size, batch, backward)[0]
+
+
+def products(gates: int, precision: str, hidden_size: int, batch: int, backward: bool) -> float:
+    """Return the microseconds of a step's share of the products over all steps, of a layer D = H.
+
+    Forward there is one, backward two more and that of the gradient of W_hh.
+    """
+    flops = 2 * batch * gates * hidden_size**2
+    return (4 if backward else 1) * flops / PRODUCT_RATES[precision]
+
+
+def predictions(
+    cell: str, gates: int, precision: str, sizes: Mapping[str, int], backward: bool, device: Device
+) -> dict[str, float]:
+    """Return the microseconds of a step of a layer on each kernel that may fit, best first.
+
+    With a backward pass, those of both passes; a name that is not a kernel's stands for two.
+    """
+    of = (cell, precision, sizes["H"], sizes["N"])
+    rest = products(gates, *of[1:], backward)
+    forward = {plan.kernel: plan.total for plan in plans(*of, False, sizes["T"], device)}
+    if not backward:
+        return {kernel: total + rest for kernel, total in forward.items()}
+    back = {plan.kernel: plan.total for plan in plans(*of, True, sizes["T"], device)}
+    first, second = next(iter(forward)), next(iter(back))
+    name = first if first == second else f"{first} and {second}"
+    both = {kernel: forward[kernel] + total for kernel, total in back.items() if kernel in forward}
+    found = {name: forward[first] + back[second], **both}
+    return {kernel: total + rest for kernel, total in found.items()}
 
 
 def rows_of(cell: str, precision: str) -> list[list[str]]:
@@ -65,9 +110,9 @@ def rows_of(cell: str, precision: str) -> list[list[str]]:
 def target() -> list[str]:
     """Return the table of the LSTM of H = D = 768, N = 16, T = 1024 in bf16."""
     h, n, steps, wanted = 768, 16, 1024, (1.0, 3.0)
-    products = 2 * steps * n * 4 * h * h / PRODUCT_RATE
-    forward, backward = (best("lstm", "bf16", h, n, way).total * steps for way in (False, True))
-    totals = (forward + products, forward + backward + 4 * products)
+    forward, backward = (best("lstm", "bf16", h, n, way).total for way in (False, True))
+    rest = [products(4, "bf16", h, n, way) for way in (False, True)]
+    totals = (steps * (forward + rest[0]), steps * (forward + backward + rest[1]))
     names = ("forward", "forward and backward")
     rows = [
         [name, f"{total / 1e3:.2f}", f"{most:.1f}"]

@@ -43,13 +43,15 @@ def test_points_are_those_of_the_plan_and_each_has_its_own_name(bench: Import) -
     points = bench("gpu_points").points()
     by_section = Counter(point.section for point in points)
     assert by_section["layers"] == 3 * 4 * 24 * 2
+    assert by_section["shapes"] == 5 * by_section["layers"]
     assert (by_section["targets"], by_section["tokens"]) == (4, 4)
     assert (by_section["logits"], by_section["linear"]) == (10, 4)
     assert len({str(point) for point in points}) == len(points)
     for point in points:
         assert 1 <= point.sets <= 4
         assert (point.target is not None) == (point.section == "targets")
-        assert point.graph == (point.section not in ("others", "words"))
+        called = point.section in ("others", "words") or "lengths" in point.case.group
+        assert point.graph == (not called)
 
 
 def test_first_points_are_the_targets_and_any_beginning_has_all_cells(bench: Import) -> None:
@@ -63,6 +65,44 @@ def test_first_points_are_the_targets_and_any_beginning_has_all_cells(bench: Imp
         of_size = layers[start : start + 24]
         assert {point.case.group for point in of_size} == groups
         assert len({str(point.case.sizes) for point in of_size}) == 1
+
+
+def test_shapes_come_size_by_size_and_each_can_be_chosen(bench: Import) -> None:
+    points = [p for p in bench("gpu_points").points() if p.section == "shapes"]
+    layers = [p for p in bench("gpu_points").points() if p.section == "layers"]
+    names = ("T=1024", "two layers", "both directions", "lengths", "two layers, both directions")
+    of_size = 5 * 24
+    for start in range(0, len(points), of_size):
+        kinds = Counter(p.case.group.split(", ", 2)[2] for p in points[start : start + of_size])
+        passes = ("forward", "forward + backward")
+        assert kinds == {f"{name}, {of}": 12 for name in names for of in passes}
+        sizes = {(p.case.sizes["N"], p.case.sizes["H"]) for p in points[start : start + of_size]}
+        of_layers = layers[start // 5].case.sizes
+        assert sizes == {(of_layers["N"], of_layers["H"])}
+    for point in points:
+        assert (point.layer is not None) == ("T=1024" in point.case.group)
+        assert point.case.sizes["T"] == (1024 if "T=1024" in point.case.group else 256)
+    chosen = bench("gpu_points").points(only=["GRU, fp32, both directions"])
+    assert len(chosen) == 24 * 2
+
+
+def test_lengths_are_of_every_kind_and_the_longest_comes_first(
+    bench: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, given = bench("gpu_points"), []
+    pack = points.pack_padded_sequence
+    monkeypatch.setattr(points, "pack_padded_sequence", lambda x, n: given.append(n) or pack(x, n))
+    torch = importlib.import_module("torch")
+    sizes = {"N": 9, "T": 30, "D": 3, "H": 4}
+    of = {"cell": "GRU", "sizes": sizes, "backward": False, "dtype": torch.float32}
+    lengths = next(shape for shape in points.SHAPES if shape.lengths)
+    output = points.make_shape("torch", **of, shape=lengths)()
+    (of_torch,) = given
+    assert of_torch[0] == 30 and of_torch.tolist() == sorted(of_torch.tolist(), reverse=True)
+    assert of_torch.unique().numel() > 3
+    assert output.equal(output * (torch.arange(30)[:, None, None] < of_torch[:, None]))
+    ours = points.make_shape("seqkern", **of, shape=lengths)()
+    assert torch.allclose(ours, output, atol=1e-6)
 
 
 def test_losses_are_those_of_the_plan(bench: Import) -> None:
@@ -113,13 +153,42 @@ def test_other_packages_are_peers_where_they_are_installed(
 
 def test_only_chooses_by_any_text(bench: Import) -> None:
     chosen = bench("gpu_points").points(only=["targets", "GRU, bf16"])
-    assert {point.section for point in chosen} == {"targets", "tuning", "layers"}
+    assert {point.section for point in chosen} == {"targets", "tuning", "layers", "shapes"}
     assert all("targets" in str(point) or "GRU, bf16" in str(point) for point in chosen)
 
 
 def test_copies_are_as_many_as_exceed_the_cache(bench: Import) -> None:
     sets_for = bench("gpu_points").sets_for
     assert [sets_for(n) for n in (1, 64 * 2**20, 2**40)] == [4, 2, 1]
+
+
+def test_predictions_are_of_kernels_and_that_of_the_chosen_one_comes_first(
+    bench: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_bench, budget = bench("gpu_bench"), bench("step_budget")
+    given = []
+
+    def plans(cell: str, dtype: object, **of: Any) -> list[Any]:
+        given.append((cell, str(dtype), of))
+        totals = {"steps": 3.0, "grid:8:1": 5.0} if of["backward"] else None
+        totals = totals or {"grid:16:2": 1.0, "grid:8:1": 1.25, "steps": 4.0}
+        return [budget.RecurrentPlan(name, 0, us, 0, 0, 0, 0) for name, us in totals.items()]
+
+    monkeypatch.setattr(budget.seqkern.cuda, "recurrent_plans", plans)
+    points = bench("gpu_points").points(only=["targets: LSTM, fp16", "shapes: RNN, tf32, T=1024"])
+    forward, both = (gpu_bench.predictions(point, budget.H100) for point in points[:2])
+    product = 2 * 16 * 4 * 768**2 / 600e6  # of the input
+    assert [*forward] == ["grid:16:2", "grid:8:1", "steps"]
+    assert forward["grid:8:1"] == pytest.approx(1.25 + product)
+    assert [*both] == ["grid:16:2 and steps", "steps", "grid:8:1"]
+    assert [*both.values()] == pytest.approx([us + 4 * product for us in (4.0, 7.0, 6.25)])
+    sizes = {"hidden_size": 768, "batch": 16, "steps": 1024, "device": budget.H100}
+    assert given[1] == ("lstm", "torch.bfloat16", {**sizes, "backward": False, "tf32": False})
+    given.clear()
+    gpu_bench.predictions(points[2], budget.H100)
+    assert given == [("rnn_tanh", "torch.float32", {**sizes, "backward": False, "tf32": True})]
+    (of_no_layer,) = bench("gpu_points").points(only=["two layers, forward: N=16 T=256 D=768"])[:1]
+    assert gpu_bench.predictions(of_no_layer, budget.H100) == {}
 
 
 # --- stages --------------------------------------------------------------------------------------
@@ -324,16 +393,28 @@ def loss_line(
     return found
 
 
+def tuning_line(seconds: dict[str, float]) -> dict[str, Any]:
+    """A point of several kernels."""
+    predicted = {"grid:16:2 and steps": 2.0, "grid:8:1": 4.0, "steps": 7.8125}
+    found = line("tuning: 16 256 768", "LSTM, bf16, forward + backward", None, 1.0)
+    found["result"] |= {"times": {peer: timing(of_peer) for peer, of_peer in seconds.items()}}
+    return {**found, "predicted": predicted}
+
+
 FORWARD = "LSTM, bf16, forward"
 ROWS = [
     line("targets: 16 1024 768", FORWARD, 0.9e-3, 2e-3, target=1e-3),
-    line("targets: 16 1024 768", "LSTM, fp16, forward", 1.1e-3, 2e-3, target=1e-3),
+    line(
+        "targets: 16 1024 768", "LSTM, fp16, forward", 1.1e-3, 2e-3, target=1e-3, precision="fp16"
+    ),
     loss_line("logits", {"seqkern": 1.0e-4, "torch": 3e-4, "copy": 0.95e-4}),
     loss_line("logits", {"seqkern": 1.2e-4, "torch": 3e-4, "copy": 0.9e-4}),
     loss_line("logits", {"seqkern": 1.2e-4, "torch": 3e-4, "copy": 0.6e-4}, "bf16, forward"),
     loss_line("linear", {"seqkern": 3e-3, "torch": 4e-3, "torch.compile": 3.5e-3}),
     loss_line("others", {"seqkern": 3e-3, "torch": 4e-3, "QuACK": 2e-3}),
-    line("layers: 16 256 768", FORWARD, 1e-3, 4e-3),
+    line("layers: 16 256 768", FORWARD, 1e-3, 4e-3, predicted={"grid:16:2": 2.0, "steps": 5.0}),
+    tuning_line({"chosen": 0.5e-3, "grid:8:1": 1e-3, "steps": 2e-3, "cluster:16:1": 3e-3}),
+    line("shapes: 16 256 768", "LSTM, bf16, two layers, forward", 1e-3, 3e-3),
     line("layers: 1 256 768", FORWARD, 1e-3, 1e-3, differences={"seqkern": float("nan")}),
     line("layers: 1 256 128", FORWARD, 2e-3, 1e-3, modes={"seqkern": "graph", "torch": "eager"}),
     line("layers: 1 256 2048", FORWARD, None, 1e-3, errors={"seqkern": "RuntimeError: a | b"}),
@@ -441,7 +522,18 @@ def test_report_says_what_was_found(bench: Import, data: dict[str, Any], tmp_pat
         "| 0.900 (2 %) | 1.000 | met | 2.000 (2 %) | 0.88 | 1.95 |",
         "| 1.100 (2 %) | 1.000 | **missed** |",
         "| LSTM, bf16 | 1.26 (0.50 to 4.00) | – | 1 of 3 |",
-        "11 of 20 points",
+        "13 of 20 points",
+        "| LSTM, bf16, two layers | 3.00 (3.00 to 3.00) | – | 0 of 1 |",
+        "### LSTM, bf16, two layers, forward",
+        "| cuDNN | fp16 | 2.01 / 5.19 | 1.100 / – | 2.000 / – |",
+        "| FlashRNN, fused | bf16 | 4.87 / 13.6 | 0.900 / – | 2.000 / – |",
+        "| haste | fp32 | 18.4 / 43.9 | – / – | – / – |",
+        "| grid | bf16 | forward | 1 | 1.95 | 1.95 | 1.95 |",
+        "| steps | bf16 | forward + backward | 1 | 1.00 | 1.00 | 1.00 |",
+        "| LSTM, bf16, forward | N=16 T=256 D=768 H=768 | grid:16:2, chosen | 2.00 | 3.91 | 1.95 |",
+        "| N=16 T=256 D=768 H=768 | grid:16:2 and steps, chosen | 2.00 | 1.95 | 0.98 |",
+        "| N=16 T=256 D=768 H=768 | grid:8:1 | 4.00 | 3.91 | 0.98 |",
+        "and pass, over H](gpu-check.svg)",
         "- hung or took the process down: layers: RNN: CUDA error",
         "**results differ**, by nan: layers: LSTM, bf16, forward: N=1 T=256 D=768 H=768, seqkern",
         "- seqkern raised RuntimeError: a \\| b: 1 points",
@@ -461,6 +553,25 @@ def test_report_says_what_was_found(bench: Import, data: dict[str, Any], tmp_pat
     ):
         assert expected in text, expected
     assert text.count("results differ") == 1
+
+
+def test_report_is_written_anew_from_its_json(
+    bench: Import, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = bench("gpu_report")
+    data["rows"] = [row for row in ROWS if row["differences"] == {"seqkern": 0.004}]
+    with monkeypatch.context() as patch:
+        patch.setattr(report.importlib.util, "find_spec", lambda name: None)
+        page = report.write(data, tmp_path)
+    assert "svg" not in page.read_text()
+    assert not page.with_suffix(".svg").exists()  # without matplotlib
+    report.main([str(page.with_suffix(".json"))])
+    assert "gpu-check.svg" in page.read_text()
+    plot = page.with_suffix(".svg").read_text()
+    assert "LSTM, bf16, forward + backward" in plot  # a panel, though nothing of it is measured
+    assert {path.name for path in tmp_path.rglob("*.*")} == {
+        f"gpu-check.{kind}" for kind in ("md", "json", "svg")
+    }
 
 
 def test_report_json_holds_everything(bench: Import, data: dict[str, Any], tmp_path: Path) -> None:
@@ -514,7 +625,7 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_dry_run_never_makes_a_report_of_a_gpu(dry_run: Path) -> None:
     files = sorted(path.name for path in dry_run.iterdir() if path.is_file())
-    assert files == ["gpu-check-dry-run.json", "gpu-check-dry-run.md"]
+    assert files == [f"gpu-check-dry-run.{kind}" for kind in ("json", "md", "svg")]
     text = (dry_run / "gpu-check-dry-run.md").read_text()
     assert text.startswith("# Dry run of the GPU check: no GPU, the times mean nothing\n")
 
@@ -523,7 +634,7 @@ def test_dry_run_times_both_peers_and_finds_equal_results(dry_run: Path) -> None
     data = json.loads((dry_run / "gpu-check-dry-run.json").read_text())
     assert len(data["rows"]) == data["planned"] > 0
     assert data["unfinished"] == []
-    sections = {"targets", "logits", "linear", "words", "layers", "tokens"}
+    sections = {"targets", "logits", "linear", "words", "layers", "shapes", "tokens"}
     assert {row["section"] for row in data["rows"]} >= sections
     for row in data["rows"]:
         assert row["result"]["rounds"] >= 5
