@@ -161,8 +161,10 @@ def predictions(point: Point, device: Device) -> dict[str, float]:
 
 
 def text_of(error: Exception) -> str:
-    """Return an exception in one line."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:300]
+    """Return an exception in one line: its first, and the first that a compiler calls an error."""
+    first, *rest = str(error).splitlines() or [""]
+    cause = next((f" … {line.strip()}" for line in rest if "error:" in line), "")
+    return f"{type(error).__name__}: {first[:300]}{cause[:300]}"
 
 
 def difference(actual: object, expected: object) -> float:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
 import negative_sampling as sampling
 import torch
 from case import PEERS, Case, Run
+from flashrnn_peer import is_installed, make_flashrnn
 from losses import (
     COMPILED,
     LINEAR_PEERS,
@@ -48,6 +49,7 @@ BATCHES = (16, 64, 1, 128)
 STEPS = 256
 TARGETS = {False: 1.0e-3, True: 3.0e-3}  # seconds, LSTM H = D = 768, N = 16, T = 1024
 LOSS_ROWS = 8192
+FLASHRNN = "FlashRNN"
 COPY = "copy"  # a peer of the loss of logits: copies as many bytes as the loss must move
 
 # Copies of a point's tensors are used in turn until they exceed the L2 cache (50 MB on an H100).
@@ -360,6 +362,27 @@ def shape_points(tiny: bool) -> list[Point]:
     return points
 
 
+def make_beside_flashrnn(peer: str, **arguments: object) -> Run:
+    """Make a layer of seqkern or torch, or FlashRNN's."""
+    if peer == FLASHRNN:
+        return make_flashrnn(**arguments)
+    return make_layer(peer, **arguments)
+
+
+def flashrnn_points(tiny: bool) -> list[Point]:
+    """Return layers beside FlashRNN, where it is installed; it compiles each cell and size."""
+    if not is_installed():
+        return []
+    precision, pairs = ("fp32", [(3, 4)]) if tiny else ("bf16", [(16, 768), (16, 512), (64, 768)])
+    sizes = [layer_sizes(3 if tiny else 1024, n, h) for n, h in pairs]
+    points = [
+        layer_point("FlashRNN", cell, precision, of, way, make_beside_flashrnn, (*PEERS, FLASHRNN))
+        for of, cell, way in product(sizes, CELLS, PASSES)
+    ]
+    # Its calls allocate and synchronise as they like; and it compiles several times a size.
+    return [replace(point, graph=False, patience=300, layer=None) for point in points]
+
+
 def token_points(tiny: bool) -> list[Point]:
     """Return layers on token ids beside torch's on one-hot encodings."""
     n, t, v, h = (2, 3, 100, 4) if tiny else (64, 35, 10_000, 512)
@@ -397,6 +420,7 @@ SECTIONS: Mapping[str, Callable[[bool], list[Point]]] = {
     "negative sampling": sampling_points,
     "layers": layer_points,
     "shapes": shape_points,
+    "FlashRNN": flashrnn_points,
 }
 
 

@@ -547,7 +547,8 @@ def summary(data: Mapping[str, Any]) -> list[str]:
         "",
         "`seqkern train PRESET`, on torch with `--backend torch`, the same seed: perplexity on the "
         "test part with the parameters of the best epoch, the time of training and validation, and "
-        "the median speed of an epoch, without validation.",
+        "the median speed of an epoch, without validation. Products of float32 may be rounded to "
+        "TF32, on seqkern and on torch alike.",
         "",
         *training(data["training"]),
         "",
@@ -645,6 +646,14 @@ def markdown(data: Mapping[str, Any], plot: str = "") -> str:
         "them, and copies lengths from the host.",
         "",
         *layers(rows),
+        "## Beside FlashRNN",
+        "",
+        "FlashRNN's kernels (the fused ones, but for the GRU, which has none) with the product of "
+        "the input before them, on torch's parameters; all called, not captured. It compiles its "
+        "kernels at the first call of a size, which is not timed.",
+        "",
+        *peers_table([row for row in rows if row.section == "FlashRNN"]),
+        "",
         "## Predictions and outcomes",
         "",
         "Microseconds a time step of one layer, products over all steps included: as "

@@ -75,16 +75,16 @@ def share(number: int, left: float) -> float:
 def train(planned: Sequence[Training], data: Path, device: str, seconds: float, out: Path) -> int:
     """Run what is not finished, and write what all logs tell after each; returns a status."""
     end = time.monotonic() + seconds
-    failed = []
+    failed, status = [], 0
     for number, one in enumerate(planned):
         allowed = share(number, end - time.monotonic())
         if allowed >= LEAST_SECONDS and not finished(one.job):
             status = start(one.arguments(data, device, allowed))
             failed += [one.job.folder.name] if status else []
-            if status == INTERRUPTED:
-                break
         begun = [one for one in planned if events(one.job.folder)]
         out.write_text(json.dumps([one.told() for one in begun], indent=1) + "\n")
+        if status == INTERRUPTED:
+            break
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

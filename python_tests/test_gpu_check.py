@@ -151,6 +151,58 @@ def test_other_packages_are_peers_where_they_are_installed(
         assert point.case.peers == ("seqkern", "torch", "Cut", "Cut exact")
 
 
+# What FlashRNN computes on a CPU, by the shapes and orders of gates that its package documents.
+FLASHRNN = """
+import torch
+def flashrnn(Wx, R, b, function="lstm", backend="cuda_fused", dtype="bfloat16"):
+    assert (backend, dtype) == ("vanilla", "float32")
+    N, T, _, heads, H = Wx.shape
+    h, c, found = Wx.new_zeros(N, H), Wx.new_zeros(N, H), []
+    for x in Wx[:, :, :, 0].unbind(1):  # [N, gates, H]
+        y = torch.einsum("gdp,np->ngd", R[:, 0], h)
+        if function == "lstm":
+            i, f, z, o = (x + y + b[:, 0]).unbind(1)
+            c = f.sigmoid() * c + i.sigmoid() * z.tanh()
+            h = o.sigmoid() * c.tanh()
+        elif function == "gru":
+            g = y[:, 0] + b[0, 0]
+            r, z = ((x[:, k] + y[:, k + 1] + b[k + 1, 0]).sigmoid() for k in (0, 1))
+            h = z * h + (1 - z) * (x[:, 2] + b[3, 0] + r * g).tanh()
+        else:
+            h = (x + y + b[:, 0])[:, 0].tanh()
+        found.append(h)
+    states = torch.stack(found, 1)[None, :, :, None]
+    return states, states[:, :, -1:]
+"""
+
+
+def test_flashrnn_is_a_peer_with_the_parameters_of_torch(tmp_path: Path) -> None:
+    (tmp_path / "flashrnn.py").write_text(FLASHRNN)
+    file = tmp_path / "points.jsonl"
+    arguments = (f"--results={file}", "--seconds-per-point=0", "--only", "FlashRNN")
+    done = run_script("gpu_bench.py", *arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = [found for found in map(json.loads, file.read_text().splitlines()) if "end" in found]
+    assert len(rows) == 6
+    for row in rows:
+        assert row["errors"] == {}
+        assert [*row["result"]["times"]] == ["seqkern", "torch", "FlashRNN"]
+        assert row["differences"]["FlashRNN"] < 1e-5
+
+
+def test_flashrnn_that_does_not_build_is_left_out_and_the_report_says_why(tmp_path: Path) -> None:
+    broken = (
+        "def flashrnn(*_, **__): raise RuntimeError('Error building\\n[1/2]\\nx.cu(3): error: y')"
+    )
+    (tmp_path / "flashrnn.py").write_text(broken)
+    arguments = ("--stages", "benchmarks", "--only", "FlashRNN: LSTM", "--seconds-per-point=0")
+    where = (f"--out={tmp_path}", f"--work={tmp_path / 'work'}")
+    done = run_script("gpu_check.py", *where, *arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    text = (tmp_path / "gpu-check-dry-run.md").read_text()
+    assert "- FlashRNN raised RuntimeError: Error building … x.cu(3): error: y: 2 points" in text
+
+
 def test_only_chooses_by_any_text(bench: Import) -> None:
     chosen = bench("gpu_points").points(only=["targets", "GRU, bf16"])
     assert {point.section for point in chosen} == {"targets", "tuning", "layers", "shapes"}
@@ -840,3 +892,20 @@ def test_training_without_data_says_what_is_missing(tmp_path: Path) -> None:
         done = run_script("gpu_check.py", *arguments, *more)
         assert done.returncode == 0
         assert f"| training | not run | 0 | 0 | {why}" in done.stdout
+
+
+def test_an_interrupted_training_is_reported_and_the_last(
+    bench: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = bench("gpu_training")
+    given = []
+
+    def start(arguments: list[str]) -> int:
+        given.append(arguments)
+        return training.INTERRUPTED
+
+    monkeypatch.setattr(training, "start", start)
+    planned = training.trainings(tmp_path / "ptb", tmp_path / "runs")
+    assert training.train(planned, tmp_path / "ptb", "cpu", 1e6, tmp_path / "x.json") == 1
+    assert len(given) == 1
+    assert (tmp_path / "x.json").exists()
