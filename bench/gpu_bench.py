@@ -33,7 +33,7 @@ from timing import Result, seconds_of, timing_of, turns
 from torch import Tensor
 
 import seqkern
-from seqkern.cuda import Device
+from seqkern.cuda import H100, Device
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 200
 FULL_BYTES = 16 * 2**30  # of device memory, where cached memory is given back
@@ -132,8 +132,9 @@ class Gpu:
         """Return the microseconds of a step that are predicted of a layer, by kernel."""
         gpu = torch.cuda.get_device_properties()
         capability = 10 * gpu.major + gpu.minor
-        limits = capability, gpu.multi_processor_count, gpu.shared_memory_per_block_optin
-        return predictions(point, Device(*limits))
+        # Not every torch tells.
+        shared_bytes = getattr(gpu, "shared_memory_per_block_optin", H100.shared_bytes)
+        return predictions(point, Device(capability, gpu.multi_processor_count, shared_bytes))
 
     def settle(self) -> None:
         """Raise if no further point can be measured in this process; give much memory back.

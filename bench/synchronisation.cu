@@ -124,7 +124,8 @@ int main() {
       if (way == Way::polled && bytes == 0) continue;
       const int64_t most = room(way, 1, bytes);
       for (const int64_t blocks : {kBlocks[0], kBlocks[1], static_cast<int64_t>(limits.multiprocessors)})
-        if (blocks <= most) right &= measure(way, blocks, 1, bytes, limits, start, end);
+        if (blocks <= most && (way != Way::polled || blocks <= bytes / kVectorBytes))
+          right &= measure(way, blocks, 1, bytes, limits, start, end);
     }
     if (limits.capability < 90) continue;
     for (const int cluster : kClusters) {
