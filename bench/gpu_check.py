@@ -342,8 +342,7 @@ def main(arguments: list[str]) -> int:
     for record in run_stages(check.stages(options.stages), options.seconds, check.log):
         print(f"{record.name}: {record.outcome}, {record.seconds:.0f} s", flush=True)
         failed |= record.outcome in ("failed", "out of time")
-        others = [stage for stage in data["stages"] if stage["name"] != record.name]
-        data["stages"] = [*others, asdict(record)]
+        data["stages"].append(asdict(record))
         for key, value in check.found(record).items():
             data[key] = {**data[key], **value} if key in ("tests", "sanitizers") else value
         if not data["facts"]:

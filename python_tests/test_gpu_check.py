@@ -876,7 +876,8 @@ def test_dry_run_trains_on_both_backends_and_goes_on_with_the_report(
     done = run_script("gpu_check.py", *where, *stages)
     assert done.returncode == 0, done.stdout + (work / "log.txt").read_text()
     data = json.loads((out / "gpu-check-dry-run.json").read_text())
-    assert [stage["name"] for stage in data["stages"]] == ["benchmarks", "facts", "training"]
+    names = [stage["name"] for stage in data["stages"]]
+    assert names == ["facts", "benchmarks", "facts", "training"]
     assert [len(data[key]) for key in ("rows", "commands", "training")] == [2, 2, 2]
     for record in data["training"]:
         assert (record["epoch"], record["finished"], record["split"]) == (1, True, "test")
