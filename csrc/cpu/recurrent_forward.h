@@ -61,10 +61,11 @@ class RecurrentForward {
   }
 
  private:
-  // Steps whose gates are projected together: enough rows for an efficient product, few enough to stay in cache.
+  // Steps whose gates are projected together: enough rows for an efficient product, which reads W_ih whole for a block of them,
+  // and few enough to stay in cache.
   static int64_t steps_at_once(const RecurrentParams<T>& p) {
     const int64_t step_bytes = std::max<int64_t>(1, p.batch * kSlots * p.hidden_size * static_cast<int64_t>(sizeof(S)));
-    const int64_t few = std::max((int64_t{1} << 20) / step_bytes, 96 / std::max<int64_t>(1, p.batch));
+    const int64_t few = std::max((int64_t{1} << 20) / step_bytes, 2 * kRowsInBlock / std::max<int64_t>(1, p.batch));
     return std::clamp<int64_t>(few, 1, std::max<int64_t>(1, p.steps));
   }
 
