@@ -30,23 +30,25 @@ demo: $(VENV)/demo.stamp
 
 test: lint test-cpp test-python
 
-# Tests run beside the sources, not among them: `import seqkern` must find the installed package.
-RUN_PYTEST = cd python_tests && ../$(1)/bin/pytest . && ../$(1)/bin/pytest --doctest-modules --pyargs seqkern
+# Tests run beside the sources, not among them (`import seqkern` must find the installed package), a file of them on each core.
+PYTEST := bin/pytest -n auto --dist loadfile
+RUN_PYTEST = cd python_tests && ../$(1)/$(PYTEST) $(2) . && ../$(1)/bin/pytest --doctest-modules --pyargs seqkern
 
 # On the CPU kernels, and on the CUDA kernels as the host executor runs them (csrc/tests/cuda_host).
 test-python: $(VENV)/test.stamp
 	$(VENV)/bin/pip install -q --no-build-isolation --no-deps .
 	$(call RUN_PYTEST,$(VENV))
-	cd python_tests && ../$(VENV)/bin/pytest --backend cuda-on-host .
+	cd python_tests && ../$(VENV)/$(PYTEST) --backend cuda-on-host .
 
 test-cpp: $(VENV)/test.stamp
 	$(VENV)/bin/cmake -S . -B $(CMAKE_BUILD) -G Ninja -DCMAKE_MAKE_PROGRAM='$(CURDIR)/$(VENV)/bin/ninja'
-	$(VENV)/bin/cmake --build $(CMAKE_BUILD)
+	$(VENV)/bin/cmake --build $(CMAKE_BUILD) --target tests
 	$(VENV)/bin/ctest --test-dir $(CMAKE_BUILD) --output-on-failure
 
+# Another torch changes nothing of the CPU's other instruction sets, and little of the benchmarks: both take minutes.
 test-cuda-build: $(CUDA_VENV)/cuda.stamp
 	SEQKERN_CUDA=1 $(CUDA_VENV)/bin/pip install -q .
-	$(call RUN_PYTEST,$(CUDA_VENV))
+	$(call RUN_PYTEST,$(CUDA_VENV),--ignore=test_isa.py --ignore=test_bench.py --ignore=test_gpu_check.py)
 
 cuda-resources: $(CUDA_VENV)/cuda.stamp
 	$(CUDA_VENV)/bin/python bench/cuda_resources.py --out docs/results

@@ -52,7 +52,9 @@ def host_source(kernels: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path, text = folder / f"{Path(kernels).stem}.cpp", f'#include "{ROOT / kernels}"\n'
     if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(text)
+        new.replace(path)  # at once: another process may be reading it
     return str(path)
 
 

@@ -72,6 +72,19 @@ def test_source_list_names_every_native_source_once() -> None:
     assert sorted(listed) == sorted(present)
 
 
+def test_kernels_include_nothing_of_torch() -> None:
+    kernels = [
+        path
+        for folder in ("cpu", "cuda", "math", "params")
+        for path in (ROOT / "csrc" / folder).rglob("*.*")
+    ]
+    assert len(kernels) > 50
+    for path in kernels:
+        included = re.findall(r'^ *# *include *[<"]([^>"]+)', path.read_text(), re.MULTILINE)
+        of_torch = [name for name in included if name.startswith(("ATen", "c10", "ops", "torch"))]
+        assert not of_torch, path
+
+
 # --- finding torch
 
 

@@ -3,8 +3,10 @@
     python nvcc_log.py NVCC ARGUMENTS...
 
 The build system runs it in nvcc's place, so that an object and its `.ptxas` are of one compilation.
+Where ccache is installed, nvcc runs through it (ccache keeps the messages as well).
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 
 def main(command: list[str]) -> int:
     """Run `command`, an nvcc with its arguments, and return its exit status."""
-    answer = subprocess.run([*command, "-Xptxas=-v"], stderr=subprocess.PIPE, text=True)
+    launcher = [ccache] if (ccache := shutil.which("ccache")) else []
+    answer = subprocess.run([*launcher, *command, "-Xptxas=-v"], stderr=subprocess.PIPE, text=True)
     if answer.returncode != 0 or "-o" not in command:
         sys.stderr.write(answer.stderr)
     else:
