@@ -6,6 +6,7 @@ The build system runs it in nvcc's place, so that an object and its `.ptxas` are
 Where ccache is installed, nvcc runs through it (ccache keeps the messages as well).
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from pathlib import Path
 def main(command: list[str]) -> int:
     """Run `command`, an nvcc with its arguments, and return its exit status."""
     launcher = [ccache] if (ccache := shutil.which("ccache")) else []
-    answer = subprocess.run([*launcher, *command, "-Xptxas=-v"], stderr=subprocess.PIPE, text=True)
+    # By its content: each environment has an nvcc of its own.
+    environment = os.environ | {"CCACHE_COMPILERCHECK": "content"}
+    command = [*launcher, *command, "-Xptxas=-v"]
+    answer = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment)
     if answer.returncode != 0 or "-o" not in command:
         sys.stderr.write(answer.stderr)
     else:
